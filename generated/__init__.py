@@ -1,0 +1,1 @@
+"""Code generated from protos/ by tools/generate.py; never edited."""

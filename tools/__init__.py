@@ -1,0 +1,1 @@
+"""Development tools of the project: code generation, documentation, web assets, the demo tour."""
