@@ -16,19 +16,6 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class AiJobStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    AI_JOB_STATUS_UNSPECIFIED: _ClassVar[AiJobStatus]
-    PENDING: _ClassVar[AiJobStatus]
-    PROCESSING: _ClassVar[AiJobStatus]
-    COMPLETED: _ClassVar[AiJobStatus]
-    FAILED: _ClassVar[AiJobStatus]
-AI_JOB_STATUS_UNSPECIFIED: AiJobStatus
-PENDING: AiJobStatus
-PROCESSING: AiJobStatus
-COMPLETED: AiJobStatus
-FAILED: AiJobStatus
-
 class CreateConversionJobRequest(_message.Message):
     __slots__ = ("input_url", "output_formats", "ffmpeg_preset", "hls_time", "s3_config", "categorize", "moderate", "metadata")
     INPUT_URL_FIELD_NUMBER: _ClassVar[int]
@@ -321,6 +308,18 @@ class CreateCategorizationJobRequest(_message.Message):
 
 class CategorizationJob(_message.Message):
     __slots__ = ("id", "project_id", "status", "input_url", "input_type", "metadata", "primary_category", "confidence", "categories", "tags", "scores", "frames_analyzed", "processing_time_ms", "error_message", "created_at", "completed_at", "error_code")
+    class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATUS_UNSPECIFIED: _ClassVar[CategorizationJob.Status]
+        PENDING: _ClassVar[CategorizationJob.Status]
+        PROCESSING: _ClassVar[CategorizationJob.Status]
+        COMPLETED: _ClassVar[CategorizationJob.Status]
+        FAILED: _ClassVar[CategorizationJob.Status]
+    STATUS_UNSPECIFIED: CategorizationJob.Status
+    PENDING: CategorizationJob.Status
+    PROCESSING: CategorizationJob.Status
+    COMPLETED: CategorizationJob.Status
+    FAILED: CategorizationJob.Status
     class ScoresEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -347,7 +346,7 @@ class CategorizationJob(_message.Message):
     ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
     id: str
     project_id: str
-    status: AiJobStatus
+    status: CategorizationJob.Status
     input_url: str
     input_type: str
     metadata: _struct_pb2.Value
@@ -362,7 +361,7 @@ class CategorizationJob(_message.Message):
     created_at: _timestamp_pb2.Timestamp
     completed_at: _timestamp_pb2.Timestamp
     error_code: str
-    def __init__(self, id: _Optional[str] = ..., project_id: _Optional[str] = ..., status: _Optional[_Union[AiJobStatus, str]] = ..., input_url: _Optional[str] = ..., input_type: _Optional[str] = ..., metadata: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., primary_category: _Optional[str] = ..., confidence: _Optional[float] = ..., categories: _Optional[_Iterable[_Union[Category, _Mapping]]] = ..., tags: _Optional[_Iterable[str]] = ..., scores: _Optional[_Mapping[str, float]] = ..., frames_analyzed: _Optional[int] = ..., processing_time_ms: _Optional[int] = ..., error_message: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error_code: _Optional[str] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., project_id: _Optional[str] = ..., status: _Optional[_Union[CategorizationJob.Status, str]] = ..., input_url: _Optional[str] = ..., input_type: _Optional[str] = ..., metadata: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., primary_category: _Optional[str] = ..., confidence: _Optional[float] = ..., categories: _Optional[_Iterable[_Union[Category, _Mapping]]] = ..., tags: _Optional[_Iterable[str]] = ..., scores: _Optional[_Mapping[str, float]] = ..., frames_analyzed: _Optional[int] = ..., processing_time_ms: _Optional[int] = ..., error_message: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error_code: _Optional[str] = ...) -> None: ...
 
 class ListCategorizationJobsRequest(_message.Message):
     __slots__ = ("status", "page", "page_size", "limit")
@@ -370,11 +369,11 @@ class ListCategorizationJobsRequest(_message.Message):
     PAGE_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
-    status: AiJobStatus
+    status: CategorizationJob.Status
     page: int
     page_size: int
     limit: int
-    def __init__(self, status: _Optional[_Union[AiJobStatus, str]] = ..., page: _Optional[int] = ..., page_size: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+    def __init__(self, status: _Optional[_Union[CategorizationJob.Status, str]] = ..., page: _Optional[int] = ..., page_size: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class ListCategorizationJobsResponse(_message.Message):
     __slots__ = ("items", "total", "page", "page_size")
@@ -410,6 +409,18 @@ class CreateModerationJobRequest(_message.Message):
 
 class ModerationJob(_message.Message):
     __slots__ = ("id", "project_id", "status", "input_url", "input_type", "metadata", "safe", "violations", "scores", "flagged_frames", "frames_analyzed", "processing_time_ms", "error_message", "created_at", "completed_at", "error_code")
+    class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATUS_UNSPECIFIED: _ClassVar[ModerationJob.Status]
+        PENDING: _ClassVar[ModerationJob.Status]
+        PROCESSING: _ClassVar[ModerationJob.Status]
+        COMPLETED: _ClassVar[ModerationJob.Status]
+        FAILED: _ClassVar[ModerationJob.Status]
+    STATUS_UNSPECIFIED: ModerationJob.Status
+    PENDING: ModerationJob.Status
+    PROCESSING: ModerationJob.Status
+    COMPLETED: ModerationJob.Status
+    FAILED: ModerationJob.Status
     class ScoresEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -435,7 +446,7 @@ class ModerationJob(_message.Message):
     ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
     id: str
     project_id: str
-    status: AiJobStatus
+    status: ModerationJob.Status
     input_url: str
     input_type: str
     metadata: _struct_pb2.Value
@@ -449,7 +460,7 @@ class ModerationJob(_message.Message):
     created_at: _timestamp_pb2.Timestamp
     completed_at: _timestamp_pb2.Timestamp
     error_code: str
-    def __init__(self, id: _Optional[str] = ..., project_id: _Optional[str] = ..., status: _Optional[_Union[AiJobStatus, str]] = ..., input_url: _Optional[str] = ..., input_type: _Optional[str] = ..., metadata: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., safe: _Optional[bool] = ..., violations: _Optional[_Iterable[_Union[Violation, _Mapping]]] = ..., scores: _Optional[_Mapping[str, float]] = ..., flagged_frames: _Optional[_Iterable[_Union[FlaggedFrame, _Mapping]]] = ..., frames_analyzed: _Optional[int] = ..., processing_time_ms: _Optional[int] = ..., error_message: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error_code: _Optional[str] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., project_id: _Optional[str] = ..., status: _Optional[_Union[ModerationJob.Status, str]] = ..., input_url: _Optional[str] = ..., input_type: _Optional[str] = ..., metadata: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., safe: _Optional[bool] = ..., violations: _Optional[_Iterable[_Union[Violation, _Mapping]]] = ..., scores: _Optional[_Mapping[str, float]] = ..., flagged_frames: _Optional[_Iterable[_Union[FlaggedFrame, _Mapping]]] = ..., frames_analyzed: _Optional[int] = ..., processing_time_ms: _Optional[int] = ..., error_message: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error_code: _Optional[str] = ...) -> None: ...
 
 class ListModerationJobsRequest(_message.Message):
     __slots__ = ("status", "page", "page_size", "limit")
@@ -457,11 +468,11 @@ class ListModerationJobsRequest(_message.Message):
     PAGE_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
-    status: AiJobStatus
+    status: ModerationJob.Status
     page: int
     page_size: int
     limit: int
-    def __init__(self, status: _Optional[_Union[AiJobStatus, str]] = ..., page: _Optional[int] = ..., page_size: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+    def __init__(self, status: _Optional[_Union[ModerationJob.Status, str]] = ..., page: _Optional[int] = ..., page_size: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class ListModerationJobsResponse(_message.Message):
     __slots__ = ("items", "total", "page", "page_size")

@@ -1,0 +1,50 @@
+"""What a call carries besides its message: who calls, for which project, until when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from server.errors import permission_denied
+from server.ids import ProjectId
+
+
+class CallerKind(str, Enum):
+    API_KEY = "api_key"
+    ADMIN = "admin"
+    LIVEKIT = "livekit"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated caller. `project_id` is None only for the admin token without `X-Project-Id`."""
+
+    kind: CallerKind
+    project_id: ProjectId | None
+    key_id: str | None = None
+    baxstream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """One call on its way through dispatch; services read it, transports build it.
+
+    `headers` are lower-case request headers or gRPC metadata, kept out of `repr` because they hold credentials.
+    `deadline` is the moment after which nobody waits for the answer.
+    """
+
+    method: str
+    transport: str
+    request_id: str
+    caller: Caller
+    headers: Mapping[str, str] = field(repr=False)
+    deadline: datetime | None = None
+
+    @property
+    def project_id(self) -> ProjectId:
+        """The project this call acts in; every repository look-up is scoped by it."""
+        if self.caller.project_id is None:
+            raise permission_denied("this call needs a project: use an API key or send X-Project-Id")
+        return self.caller.project_id

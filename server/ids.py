@@ -1,0 +1,48 @@
+"""Identifiers: random, prefixed, never guessable and never reused."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from typing import NewType
+
+ProjectId = NewType("ProjectId", str)
+JobId = NewType("JobId", str)
+EventId = NewType("EventId", str)
+
+_LOWER = string.ascii_lowercase + string.digits
+_BASE62 = string.ascii_letters + string.digits
+
+
+def _random(alphabet: str, length: int) -> str:
+    return "".join(secrets.choice(alphabet) for _ in range(length))
+
+
+def new_project_id() -> ProjectId:
+    """`cl` + 23 characters (GN-10)."""
+    return ProjectId("cl" + _random(_LOWER, 23))
+
+
+def new_job_id() -> JobId:
+    """`cm` + 23 characters (VC-27)."""
+    return JobId("cm" + _random(_LOWER, 23))
+
+
+def new_event_id() -> EventId:
+    """`cm` + 23 characters, globally unique (WB-16)."""
+    return EventId("cm" + _random(_LOWER, 23))
+
+
+def new_api_key() -> str:
+    """`bax_` + 40 base-62 characters, about 238 bits (GN-09)."""
+    return "bax_" + _random(_BASE62, 40)
+
+
+def new_id(prefix: str) -> str:
+    """`{prefix}_` + 22 characters, for resources whose prefix the seeds leave open (webhooks, keys, deliveries)."""
+    return f"{prefix}_{_random(_LOWER, 22)}"
+
+
+def new_webhook_secret() -> str:
+    """`whsec_` + 32 base-62 characters."""
+    return "whsec_" + _random(_BASE62, 32)

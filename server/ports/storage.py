@@ -1,0 +1,77 @@
+"""The object storage port: one place to put a job's output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from server.domain.project import S3Config
+from server.ids import ProjectId
+
+
+@dataclass(frozen=True, slots=True)
+class StorageTarget:
+    """Where one job writes.
+
+    `s3` None means the data directory. `scope` is the job (or recording) id: in the data directory its objects live in
+    a folder of their own. `prefix` is normalised (`""` or `a/b/`, B-34). `trusted` skips the address guard, for
+    endpoints that the operator configured (design section 13).
+    """
+
+    project_id: ProjectId
+    scope: str
+    s3: S3Config | None = None
+    prefix: str = ""
+    trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """`key` relative to the target's prefix; `size` in bytes."""
+
+    key: str
+    size: int
+
+
+class StorageError(Exception):
+    """The storage refused or failed. `retryable` tells passing faults (5xx, timeouts, no space) from permanent ones
+    (no such bucket, access denied). The message names bucket and cause, never credentials."""
+
+    def __init__(self, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class ObjectStore(Protocol):
+    """Keys are relative to the target's prefix and use `/`. All methods raise StorageError."""
+
+    async def put_file(self, key: str, path: Path, *, content_type: str) -> None:
+        """Uploads a finished file; large files go up in parts without being read into memory. Overwrites."""
+        ...
+
+    async def put_bytes(self, key: str, data: bytes, *, content_type: str) -> None: ...
+    async def get_bytes(self, key: str) -> bytes: ...
+
+    async def list(self, folder: str = "") -> tuple[StoredObject, ...]:
+        """All objects whose key starts with `folder`, in key order."""
+        ...
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """Missing keys are no error."""
+        ...
+
+    def url(self, key: str) -> str:
+        """Public address of the object: CDN base, S3 address or our own signed path (B-35, VC-20)."""
+        ...
+
+    async def presign(self, key: str, expires_sec: int) -> str:
+        """An address that works for `expires_sec` seconds."""
+        ...
+
+
+class ObjectStorage(Protocol):
+    async def open(self, target: StorageTarget) -> ObjectStore:
+        """Raise ServiceError invalid_argument (field `s3Config.endpoint`) when the guard refuses the endpoint."""
+        ...

@@ -1,0 +1,200 @@
+"""The transaction port: repositories that share one database transaction, committed explicitly."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from server.domain.job import Job, JobPage, JobStatus, NewJob, Progress
+from server.domain.project import ApiKey, LiveKitKey, Project, Usage
+from server.domain.webhook import AttemptPage, Delivery, DeliveryAttempt, NewEvent, WebhookEndpoint
+from server.ids import EventId, JobId, ProjectId
+
+
+class ProjectRepository(Protocol):
+    async def add(self, project: Project) -> None:
+        """Raise ServiceError already_exists if the id is taken."""
+        ...
+
+    async def get(self, project_id: ProjectId) -> Project | None: ...
+    async def list(self, *, page: int, size: int) -> tuple[tuple[Project, ...], int]: ...
+    async def save(self, project: Project) -> None: ...
+    async def usage(self, project_id: ProjectId) -> Usage: ...
+
+    async def add_usage(self, project_id: ProjectId, delta: Usage) -> None:
+        """Adds each counter of `delta` atomically."""
+        ...
+
+
+class KeyRepository(Protocol):
+    async def add_api_key(self, key: ApiKey) -> None: ...
+    async def find_api_key(self, digest: str) -> ApiKey | None: ...
+    async def list_api_keys(self, project_id: ProjectId) -> tuple[ApiKey, ...]: ...
+
+    async def revoke_api_key(self, project_id: ProjectId, key_id: str, at: datetime) -> ApiKey | None:
+        """The revoked key, or None if the project has none of that id."""
+        ...
+
+    async def touch_api_key(self, key_id: str, at: datetime) -> None: ...
+    async def add_livekit_key(self, key: LiveKitKey) -> None: ...
+    async def find_livekit_key(self, api_key: str) -> LiveKitKey | None: ...
+    async def list_livekit_keys(self, project_id: ProjectId) -> tuple[LiveKitKey, ...]: ...
+    async def revoke_livekit_key(self, project_id: ProjectId, api_key: str) -> bool: ...
+
+
+class JobRepository(Protocol):
+    """Writes by workers carry `epoch` and return False once another worker has claimed the job."""
+
+    async def add(self, job: NewJob, now: datetime) -> Job: ...
+
+    async def get(self, project_id: ProjectId | None, job_id: JobId) -> Job | None:
+        """None also if it belongs to another project; `project_id=None` is for workers."""
+        ...
+
+    async def secrets(self, job_id: JobId) -> Mapping[str, Any]:
+        """The decrypted `NewJob.secrets`, `{}` if there were none."""
+        ...
+
+    async def list(
+        self, project_id: ProjectId, *, kind: str, status: JobStatus | None, page: int, size: int
+    ) -> JobPage:
+        """Newest first."""
+        ...
+
+    async def claim(self, job_id: JobId, *, owner: str, now: datetime) -> Job | None:
+        """PENDING or PROCESSING → PROCESSING under `epoch + 1`, `attempt + 1`; None if final or gone."""
+        ...
+
+    async def cancel(self, project_id: ProjectId, job_id: JobId, now: datetime) -> bool:
+        """Compare-and-set PENDING → CANCELLED (B-29)."""
+        ...
+
+    async def release(self, job_id: JobId, *, epoch: int, refund_attempt: bool) -> bool:
+        """PROCESSING → PENDING for hand-over or delayed retry; a drain refunds its attempt."""
+        ...
+
+    async def update(
+        self,
+        job_id: JobId,
+        *,
+        epoch: int,
+        progress: Progress | None = None,
+        result: Mapping[str, Any] | None = None,
+        playable_at: datetime | None = None,
+    ) -> bool:
+        """Merges `result` (shallow) into the stored one; None leaves a value as it is."""
+        ...
+
+    async def complete(self, job_id: JobId, *, epoch: int, result: Mapping[str, Any], now: datetime) -> bool: ...
+
+    async def fail(self, job_id: JobId, *, epoch: int, code: str, message: str, now: datetime) -> bool: ...
+
+
+class WebhookRepository(Protocol):
+    async def add(self, endpoint: WebhookEndpoint) -> None: ...
+    async def get(self, project_id: ProjectId, endpoint_id: str) -> WebhookEndpoint | None: ...
+    async def list(self, project_id: ProjectId) -> tuple[WebhookEndpoint, ...]: ...
+    async def save(self, endpoint: WebhookEndpoint) -> None: ...
+    async def delete(self, project_id: ProjectId, endpoint_id: str) -> bool: ...
+
+
+class OutboxRepository(Protocol):
+    """Events and their deliveries; `record` is called inside the transaction of the state change."""
+
+    async def record(self, event: NewEvent, endpoint_ids: Sequence[str]) -> None:
+        """Stores the event and one PENDING delivery per endpoint, due now."""
+        ...
+
+    async def claim_due(
+        self,
+        *,
+        owner: str,
+        now: datetime,
+        lease: timedelta,
+        limit: int,
+        per_endpoint: int = 4,
+        skip: Collection[str] = (),
+    ) -> tuple[Delivery, ...]:
+        """At most one delivery per (endpoint, subject): the oldest PENDING one, if due, not leased by a live owner.
+
+        No endpoint gets more than `per_endpoint` of the claimed and still leased deliveries together, so that one with
+        a long backlog cannot fill every claim; endpoints in `skip` get none.
+        """
+        ...
+
+    async def next_due(self) -> datetime | None:
+        """When the earliest PENDING delivery is due, None if there is none."""
+        ...
+
+    async def record_attempt(
+        self, attempt: DeliveryAttempt, *, delivered: bool, next_attempt_at: datetime | None
+    ) -> None:
+        """Logs the attempt; then DELIVERED, or PENDING again at `next_attempt_at`, or DEAD when that is None."""
+        ...
+
+    async def attempts(
+        self, project_id: ProjectId, *, endpoint_id: str | None, page: int, size: int
+    ) -> AttemptPage: ...
+
+    async def replay(
+        self,
+        project_id: ProjectId,
+        endpoint_id: str,
+        *,
+        event_id: EventId | None,
+        since: datetime | None,
+        now: datetime,
+    ) -> int:
+        """Makes matching deliveries PENDING and due again with a fresh schedule; how many."""
+        ...
+
+    async def purge(self, *, before: datetime) -> int:
+        """Deletes events, deliveries and attempts older than `before` that are not PENDING; how many events."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReply:
+    """What an `Idempotency-Key` already answered; `reply` None while the first call still runs."""
+
+    fingerprint: str
+    reply: bytes | None = field(repr=False)
+
+
+class IdempotencyRepository(Protocol):
+    async def begin(self, project_id: str, key: str, method: str, fingerprint: str, now: datetime) -> StoredReply | None:
+        """Reserves the key and returns None, or returns what is stored under it (younger than 24 h)."""
+        ...
+
+    async def finish(self, project_id: str, key: str, method: str, reply: bytes) -> None:
+        """Stores the reply, encrypted."""
+        ...
+
+    async def abandon(self, project_id: str, key: str, method: str) -> None:
+        """Frees the key after a failed call, so that a retry runs again."""
+        ...
+
+    async def purge(self, *, before: datetime) -> int: ...
+
+
+class UnitOfWork(Protocol):
+    """One transaction. Leaving the block without `commit()` rolls back."""
+
+    projects: ProjectRepository
+    keys: KeyRepository
+    jobs: JobRepository
+    webhooks: WebhookRepository
+    outbox: OutboxRepository
+    idempotency: IdempotencyRepository
+
+    async def commit(self) -> None: ...
+
+
+class Database(Protocol):
+    """Opens units of work. `begin` writes (SQLite: BEGIN IMMEDIATE); `read` never blocks writers."""
+
+    def begin(self) -> AbstractAsyncContextManager[UnitOfWork]: ...
+    def read(self) -> AbstractAsyncContextManager[UnitOfWork]: ...
