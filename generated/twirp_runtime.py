@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import aiohttp
 from google.protobuf.message import DecodeError, Message
@@ -66,7 +66,7 @@ class AsyncTwirpClient:
         self._owns_session = session is None
         self._timeout = timeout
 
-    async def __aenter__(self) -> AsyncTwirpClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

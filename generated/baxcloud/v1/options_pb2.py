@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61xcloud/v1/options.proto\x12\x0b\x62\x61xcloud.v1\x1a google/protobuf/descriptor.proto\"\x84\x01\n\nMethodRule\x12#\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0e\x32\x13.baxcloud.v1.Access\x12\x0f\n\x07\x63reates\x18\x02 \x01(\x08\x12\x13\n\x0brest_status\x18\x03 \x01(\x05\x12\x15\n\rrest_envelope\x18\x04 \x01(\x08\x12\x14\n\x0crest_problem\x18\x05 \x01(\x08*\x8e\x01\n\x06\x41\x63\x63\x65ss\x12\x16\n\x12\x41\x43\x43\x45SS_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41\x43\x43\x45SS_PROJECT\x10\x01\x12\x14\n\x10\x41\x43\x43\x45SS_BAXSTREAM\x10\x02\x12\x10\n\x0c\x41\x43\x43\x45SS_ADMIN\x10\x03\x12\x1b\n\x17\x41\x43\x43\x45SS_PROJECT_OR_ADMIN\x10\x04\x12\x13\n\x0f\x41\x43\x43\x45SS_RTCSTACK\x10\x05:G\n\x04rule\x12\x1e.google.protobuf.MethodOptions\x18\xf7\x8a\x03 \x01(\x0b\x32\x17.baxcloud.v1.MethodRule:5\n\x0crefuse_empty\x12\x1d.google.protobuf.FieldOptions\x18\xf7\x8a\x03 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62\x61xcloud/v1/options.proto\x12\x0b\x62\x61xcloud.v1\x1a google/protobuf/descriptor.proto\"\x97\x01\n\nMethodRule\x12#\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0e\x32\x13.baxcloud.v1.Access\x12\x0f\n\x07\x63reates\x18\x02 \x01(\x08\x12\x13\n\x0brest_status\x18\x03 \x01(\x05\x12\x15\n\rrest_envelope\x18\x04 \x01(\x08\x12\x14\n\x0crest_problem\x18\x05 \x01(\x08\x12\x11\n\tsse_event\x18\x06 \x01(\t*\x8e\x01\n\x06\x41\x63\x63\x65ss\x12\x16\n\x12\x41\x43\x43\x45SS_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41\x43\x43\x45SS_PROJECT\x10\x01\x12\x14\n\x10\x41\x43\x43\x45SS_BAXSTREAM\x10\x02\x12\x10\n\x0c\x41\x43\x43\x45SS_ADMIN\x10\x03\x12\x1b\n\x17\x41\x43\x43\x45SS_PROJECT_OR_ADMIN\x10\x04\x12\x13\n\x0f\x41\x43\x43\x45SS_RTCSTACK\x10\x05:G\n\x04rule\x12\x1e.google.protobuf.MethodOptions\x18\xf7\x8a\x03 \x01(\x0b\x32\x17.baxcloud.v1.MethodRule:5\n\x0crefuse_empty\x12\x1d.google.protobuf.FieldOptions\x18\xf7\x8a\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'generated.baxcloud.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACCESS']._serialized_start=212
-  _globals['_ACCESS']._serialized_end=354
+  _globals['_ACCESS']._serialized_start=231
+  _globals['_ACCESS']._serialized_end=373
   _globals['_METHODRULE']._serialized_start=77
-  _globals['_METHODRULE']._serialized_end=209
+  _globals['_METHODRULE']._serialized_end=228
 # @@protoc_insertion_point(module_scope)

@@ -26,15 +26,17 @@ REFUSE_EMPTY_FIELD_NUMBER: _ClassVar[int]
 refuse_empty: _descriptor.FieldDescriptor
 
 class MethodRule(_message.Message):
-    __slots__ = ("access", "creates", "rest_status", "rest_envelope", "rest_problem")
+    __slots__ = ("access", "creates", "rest_status", "rest_envelope", "rest_problem", "sse_event")
     ACCESS_FIELD_NUMBER: _ClassVar[int]
     CREATES_FIELD_NUMBER: _ClassVar[int]
     REST_STATUS_FIELD_NUMBER: _ClassVar[int]
     REST_ENVELOPE_FIELD_NUMBER: _ClassVar[int]
     REST_PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    SSE_EVENT_FIELD_NUMBER: _ClassVar[int]
     access: Access
     creates: bool
     rest_status: int
     rest_envelope: bool
     rest_problem: bool
-    def __init__(self, access: _Optional[_Union[Access, str]] = ..., creates: _Optional[bool] = ..., rest_status: _Optional[int] = ..., rest_envelope: _Optional[bool] = ..., rest_problem: _Optional[bool] = ...) -> None: ...
+    sse_event: str
+    def __init__(self, access: _Optional[_Union[Access, str]] = ..., creates: _Optional[bool] = ..., rest_status: _Optional[int] = ..., rest_envelope: _Optional[bool] = ..., rest_problem: _Optional[bool] = ..., sse_event: _Optional[str] = ...) -> None: ...

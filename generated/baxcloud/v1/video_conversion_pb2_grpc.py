@@ -115,8 +115,9 @@ class VideoConversionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UploadVideo(self, request_iterator, context):
-        """Creates a conversion job from an uploaded file. The first message carries the options, the following ones the
-        bytes. On REST the same call is `POST /video/upload` with multipart/form-data.
+        """Creates a conversion job from an uploaded file: the bytes in order, and the options once, before or after them
+        (before, bad options are refused without waiting for the bytes). On REST the same call is `POST /video/upload`
+        with multipart/form-data.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

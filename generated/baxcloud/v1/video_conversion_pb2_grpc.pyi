@@ -37,8 +37,9 @@ class VideoConversionServiceStub:
     CreateConversionJob: _grpc.UnaryUnaryMultiCallable[_video_conversion_pb2.CreateConversionJobRequest, _video_conversion_pb2.ConversionJob]
     """Creates a conversion job from a URL. The job runs in the background; poll, watch or subscribe to its webhooks."""
     UploadVideo: _grpc.StreamUnaryMultiCallable[_video_conversion_pb2.UploadVideoRequest, _video_conversion_pb2.ConversionJob]
-    """Creates a conversion job from an uploaded file. The first message carries the options, the following ones the
-    bytes. On REST the same call is `POST /video/upload` with multipart/form-data.
+    """Creates a conversion job from an uploaded file: the bytes in order, and the options once, before or after them
+    (before, bad options are refused without waiting for the bytes). On REST the same call is `POST /video/upload`
+    with multipart/form-data.
     """
     ConvertRecording: _grpc.UnaryUnaryMultiCallable[_video_conversion_pb2.ConvertRecordingRequest, _video_conversion_pb2.ConversionJob]
     """Creates a conversion job from a finished recording of the project, read from storage."""
@@ -73,8 +74,9 @@ class VideoConversionServiceAsyncStub(VideoConversionServiceStub):
     CreateConversionJob: _aio.UnaryUnaryMultiCallable[_video_conversion_pb2.CreateConversionJobRequest, _video_conversion_pb2.ConversionJob]  # type: ignore[assignment]
     """Creates a conversion job from a URL. The job runs in the background; poll, watch or subscribe to its webhooks."""
     UploadVideo: _aio.StreamUnaryMultiCallable[_video_conversion_pb2.UploadVideoRequest, _video_conversion_pb2.ConversionJob]  # type: ignore[assignment]
-    """Creates a conversion job from an uploaded file. The first message carries the options, the following ones the
-    bytes. On REST the same call is `POST /video/upload` with multipart/form-data.
+    """Creates a conversion job from an uploaded file: the bytes in order, and the options once, before or after them
+    (before, bad options are refused without waiting for the bytes). On REST the same call is `POST /video/upload`
+    with multipart/form-data.
     """
     ConvertRecording: _aio.UnaryUnaryMultiCallable[_video_conversion_pb2.ConvertRecordingRequest, _video_conversion_pb2.ConversionJob]  # type: ignore[assignment]
     """Creates a conversion job from a finished recording of the project, read from storage."""
@@ -118,8 +120,9 @@ class VideoConversionServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_video_conversion_pb2.UploadVideoRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_video_conversion_pb2.ConversionJob, _abc.Awaitable[_video_conversion_pb2.ConversionJob]]:
-        """Creates a conversion job from an uploaded file. The first message carries the options, the following ones the
-        bytes. On REST the same call is `POST /video/upload` with multipart/form-data.
+        """Creates a conversion job from an uploaded file: the bytes in order, and the options once, before or after them
+        (before, bad options are refused without waiting for the bytes). On REST the same call is `POST /video/upload`
+        with multipart/form-data.
         """
 
     @_abc_1.abstractmethod

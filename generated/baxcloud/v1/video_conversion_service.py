@@ -23,8 +23,9 @@ class VideoConversionService(Protocol):
         ...
 
     async def upload_video(self, requests: AsyncIterator[video_conversion_pb2.UploadVideoRequest], ctx: CallContext) -> video_conversion_pb2.ConversionJob:
-        """Creates a conversion job from an uploaded file. The first message carries the options, the following ones the
-        bytes. On REST the same call is `POST /video/upload` with multipart/form-data.
+        """Creates a conversion job from an uploaded file: the bytes in order, and the options once, before or after them
+        (before, bad options are refused without waiting for the bytes). On REST the same call is `POST /video/upload`
+        with multipart/form-data.
         """
         ...
 
