@@ -1,8 +1,8 @@
 """Turn `protos/` into `generated/`: Python always, TypeScript and Go where Node and Go are installed.
 
-    python -m tools.generate            rewrite generated/
-    python -m tools.generate --check    regenerate into a temporary folder and fail on any difference
-    python -m tools.generate --only python
+python -m tools.generate            rewrite generated/
+python -m tools.generate --check    regenerate into a temporary folder and fail on any difference
+python -m tools.generate --only python
 """
 
 from __future__ import annotations
@@ -65,10 +65,8 @@ def generate(language: str, out: Path) -> None:
     """Write one language's output below `out`; raises MissingToolchain when it cannot be made here."""
     if language == "python":
         generate_python(out)
-        return
-    sources = [*own_protos(), VALIDATE]
-    if language == "ts":
-        generate_typescript(protoc, sources, out)
+    elif language == "ts":
+        generate_typescript(protoc, own_protos(), out)
     else:
         generate_go(protoc, own_protos(), out)
 
@@ -92,12 +90,16 @@ def protoc(arguments: Sequence[str], *, plugins: Mapping[str, Path] | None = Non
 def generate_python(out: Path) -> None:
     """Messages, gRPC stubs, Twirp server and clients, service protocols, as the package `generated`."""
     sources = own_protos()
-    with_services = [name for name in sources if re.search(r"^service ", (PROTOS / name).read_text(), re.M)]
+    with_services = [
+        name for name in sources if re.search(r"^service ", (PROTOS / name).read_text(), re.MULTILINE)
+    ]
     protoc([f"--python_out={out}", f"--pyi_out={out}", *sources, VALIDATE])
     if with_services:
         with tempfile.TemporaryDirectory(prefix="bax-plugins-") as folder:
             plugins = {
-                "mypy_grpc": _launcher(Path(folder) / "mypy_grpc", "-c 'from mypy_protobuf.main import grpc; grpc()'"),
+                "mypy_grpc": _launcher(
+                    Path(folder) / "mypy_grpc", "-c 'from mypy_protobuf.main import grpc; grpc()'"
+                ),
                 "service": _launcher(Path(folder) / "service", "-m tools.protoc_gen_service"),
                 "twirp": _launcher(Path(folder) / "twirp", "-m tools.protoc_gen_twirp"),
             }
@@ -118,7 +120,9 @@ def prefix_imports(text: str) -> str:
 
 
 def _add_packages(out: Path) -> None:
-    (out / "__init__.py").write_text('"""Code generated from protos/ by tools/generate.py; never edited."""\n')
+    (out / "__init__.py").write_text(
+        '"""Code generated from protos/ by tools/generate.py; never edited."""\n'
+    )
     for folder in sorted(path for path in out.rglob("*") if path.is_dir()):
         name = folder.relative_to(out).as_posix().replace("/", ".")
         (folder / "__init__.py").write_text(f'"""Generated code of the proto package `{name}`."""\n')
@@ -141,7 +145,7 @@ def _files(language: str, root: Path) -> Iterator[str]:
     for folder, names, files in os.walk(root):
         inside = Path(folder).relative_to(root)
         names[:] = [name for name in names if name not in ("__pycache__", "node_modules")]
-        if inside == Path("."):
+        if inside == Path():
             names[:] = [name for name in names if name not in others]
         yield from ((inside / file).as_posix() for file in files)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import aiohttp
 from google.protobuf.message import DecodeError, Message
@@ -66,7 +66,7 @@ class AsyncTwirpClient:
         self._owns_session = session is None
         self._timeout = timeout
 
-    async def __aenter__(self) -> AsyncTwirpClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -121,6 +121,4 @@ def _error(status: int, body: bytes) -> TwirpServerException:
             message=f"Error from intermediary with HTTP status code {status}",
             meta={"http_error_from_intermediary": "true", "status_code": str(status)},
         )
-    return TwirpServerException(
-        code=code, message=described.get("msg", ""), meta=described.get("meta") or {}
-    )
+    return TwirpServerException(code=code, message=described.get("msg", ""), meta=described.get("meta") or {})
