@@ -88,7 +88,9 @@ class JobRepository(Protocol):
         """Merges `result` (shallow) into the stored one; None leaves a value as it is."""
         ...
 
-    async def complete(self, job_id: JobId, *, epoch: int, result: Mapping[str, Any], now: datetime) -> bool: ...
+    async def complete(
+        self, job_id: JobId, *, epoch: int, result: Mapping[str, Any], now: datetime
+    ) -> bool: ...
 
     async def fail(self, job_id: JobId, *, epoch: int, code: str, message: str, now: datetime) -> bool: ...
 
@@ -165,7 +167,9 @@ class StoredReply:
 
 
 class IdempotencyRepository(Protocol):
-    async def begin(self, project_id: str, key: str, method: str, fingerprint: str, now: datetime) -> StoredReply | None:
+    async def begin(
+        self, project_id: str, key: str, method: str, fingerprint: str, now: datetime
+    ) -> StoredReply | None:
         """Reserves the key and returns None, or returns what is stored under it (younger than 24 h)."""
         ...
 

@@ -1,0 +1,240 @@
+"""Typed, frozen settings: the only module that reads the environment."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, HttpUrl, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "BAX_"
+
+# Variables that configure clients and tools, not the server; they may stand in the same environment.
+CLIENT_VARIABLES = frozenset({"BAX_URL", "BAX_API_KEY", "BAX_PROJECT_ID", "BAX_CONFIG"})
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; the message names each variable and what is wrong with it."""
+
+
+class Settings(BaseSettings):
+    """Every setting of the server. `BAX_<NAME>` in the environment wins over `<name>` in the file BAX_CONFIG names."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    # --- where it listens and how it is reached
+    http_host: str = Field(
+        "127.0.0.1", description="Address that HTTP (REST, Twirp, player, objects) and gRPC bind to."
+    )
+    http_port: Port = Field(8080, description="Port of HTTP; 0 picks a free one.")
+    grpc_port: Port = Field(50051, description="Port of gRPC; 0 picks a free one.")
+    public_url: HttpUrl | None = Field(
+        None, description="Address under which clients reach HTTP; default `http://<host>:<port>`."
+    )
+    grpc_reflection: bool = Field(True, description="Serve gRPC reflection.")
+
+    # --- state
+    data_dir: Path = Field(
+        Path(".bax"), description="Folder of the embedded database, objects and work files."
+    )
+    database_url: str | None = Field(
+        None, description="`postgresql://…` or `sqlite:///…`; default SQLite in the data directory."
+    )
+    secret_keys: SecretStr | None = Field(
+        None,
+        description="Keys that encrypt secrets at rest, `v2:<base64 of 32 bytes>,v1:…`; the first encrypts, all "
+        "decrypt. Default: one key made once in the data directory.",
+    )
+
+    # --- credentials made at start
+    bootstrap_api_key: SecretStr | None = Field(
+        None,
+        description="API key of the bootstrap project, created at start if absent; default: made once and printed.",
+    )
+    bootstrap_project_id: str = Field(
+        "cl_default", description="Id of the bootstrap project, created at start if absent."
+    )
+    bootstrap_livekit_api_key: str | None = Field(
+        None, description="LiveKit-style key of the bootstrap project, created at start if absent."
+    )
+    bootstrap_livekit_api_secret: SecretStr | None = Field(None, description="The secret that belongs to it.")
+    admin_token: SecretStr | None = Field(
+        None,
+        description="Bearer token of the operator, for projects and keys; default: made once and printed.",
+    )
+
+    # --- where output goes when neither request nor project says
+    s3_bucket: str | None = Field(
+        None, description="Bucket that takes all output without a storage of its own."
+    )
+    s3_region: str = Field("auto", description="Its region.")
+    s3_endpoint: str | None = Field(None, description="Address of an S3-compatible service; default AWS.")
+    s3_prefix: str = Field("", description="Key prefix in that bucket.")
+    s3_access_key: SecretStr | None = Field(None, description="Access key id.")
+    s3_secret_key: SecretStr | None = Field(None, description="Secret access key.")
+    s3_cdn_url: str | None = Field(None, description="Base address given out instead of the raw S3 address.")
+    storage_fallback: Literal["local", "none"] = Field(
+        "local",
+        description="`local`: the data directory takes output that has no other place; `none`: that is a 400.",
+    )
+
+    # --- conversion
+    ffmpeg: Path | None = Field(
+        None, description="FFmpeg binary; default: the one that was installed with the server."
+    )
+    conversion_concurrency: int | None = Field(
+        None, ge=1, description="Conversions at a time in one worker; default half the cores, at least 1."
+    )
+    max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Largest upload, bytes (2 GiB).")
+    max_input_bytes: int = Field(
+        16 * 1024**3, gt=0, description="Largest file fetched from an input URL, bytes."
+    )
+    max_input_duration_sec: Seconds = Field(12 * 3600, description="Longest input, seconds.")
+    download_timeout_sec: Seconds = Field(3600, description="Longest time one download may take, seconds.")
+    min_free_bytes: int = Field(
+        512 * 1024**2,
+        ge=0,
+        description="Uploads and conversions wait or are refused below this much free disk, bytes.",
+    )
+
+    # --- webhooks
+    webhook_schedule_sec: tuple[Seconds, ...] = Field(
+        (5, 30, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
+        description="Delays before each retry of a webhook, seconds, comma-separated.",
+    )
+    webhook_timeout_sec: Seconds = Field(10, description="How long an endpoint may take to answer, seconds.")
+
+    # --- jobs
+    drain_grace_sec: float = Field(
+        30,
+        ge=0,
+        description="How long running jobs may go on after SIGTERM before they are handed over, seconds.",
+    )
+    lease_sec: Seconds = Field(
+        15, description="A worker not heard from for this long loses its jobs, seconds."
+    )
+
+    # --- safety
+    allow_private_urls: bool = Field(
+        False,
+        description="Let input, webhook and stream URLs reach private addresses and any port. Development only.",
+    )
+    rate_limit_per_minute: int = Field(0, ge=0, description="Calls a minute and API key; 0 means no limit.")
+
+    # --- LiveKit (rooms, egress and ingress)
+    livekit_url: str | None = Field(
+        None, description="A LiveKit to use, `ws(s)://` or `http(s)://`; default the embedded one."
+    )
+    livekit_api_key: str | None = Field(None, description="Its API key.")
+    livekit_api_secret: SecretStr | None = Field(None, description="Its API secret.")
+    livekit_server: Path | None = Field(None, description="livekit-server binary for the embedded LiveKit.")
+    livekit_embedded: bool = Field(
+        True, description="Start an embedded LiveKit when no LiveKit is configured."
+    )
+    livekit_public_url: str | None = Field(None, description="Websocket address given to participants.")
+    livekit_port: Port = Field(7880, description="Signal port of the embedded LiveKit.")
+    livekit_tcp_port: Port = Field(7881, description="Media port (TCP) of the embedded LiveKit.")
+    livekit_udp_ports: str = Field("7882", description="Media port or range (UDP) of the embedded LiveKit.")
+    rtmp_port: Port = Field(1935, description="Port of the RTMP receiver.")
+
+    # --- the rest
+    models_dir: Path | None = Field(
+        None, description="Folder of vision models; default `models` in the data directory."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is logged."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # `load_settings` merges environment and file itself, so that it can name what is unknown.
+        return (init_settings,)
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'baxcloud.db'}"
+
+
+def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Environment over TOML file over defaults; `overrides` (command-line options) win.
+
+    Raise SettingsError for unknown names, with the nearest known one, and for values that do not fit.
+    """
+    environment = os.environ if environment is None else environment
+    values = _read_file(environment.get("BAX_CONFIG"))
+    given = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
+    _refuse_unknown(
+        given.keys() - CLIENT_VARIABLES, {PREFIX + name.upper() for name in Settings.model_fields}
+    )
+    values |= {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in given.items()
+        if name not in CLIENT_VARIABLES
+    }
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    schedule = values.get("webhook_schedule_sec")
+    if isinstance(schedule, str):
+        values["webhook_schedule_sec"] = [part for part in schedule.split(",") if part.strip()]
+    # A variable that is set but empty means "not set": that is how compose files pass an absent value.
+    values = {name: value for name, value in values.items() if value != ""}
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+    _check_together(settings)
+    return settings
+
+
+def _read_file(name: str | None) -> dict[str, Any]:
+    if not name:
+        return {}
+    try:
+        values = tomllib.loads(Path(name).read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"BAX_CONFIG: cannot read {name}: {error}") from error
+    _refuse_unknown(values.keys(), Settings.model_fields.keys())
+    return values
+
+
+def _refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
+    problems = []
+    for name in sorted(set(names) - set(known)):
+        near = difflib.get_close_matches(name, list(known), n=1)
+        problems.append(f"unknown setting {name}" + (f"; did you mean {near[0]}?" if near else ""))
+    if problems:
+        raise SettingsError("\n".join(problems))
+
+
+def _explain(error: ValidationError) -> str:
+    # `input` is left out: it may be a secret.
+    return "\n".join(
+        f"{PREFIX}{str(detail['loc'][0]).upper()}: {detail['msg']}"
+        for detail in error.errors(include_input=False)
+    )
+
+
+def _check_together(settings: Settings) -> None:
+    pairs = (
+        ("livekit_url", "livekit_api_key"),
+        ("livekit_api_key", "livekit_api_secret"),
+        ("bootstrap_livekit_api_key", "bootstrap_livekit_api_secret"),
+        ("s3_access_key", "s3_secret_key"),
+    )
+    for name, partner in pairs:
+        if getattr(settings, name) is not None and getattr(settings, partner) is None:
+            raise SettingsError(f"{PREFIX}{name.upper()} needs {PREFIX}{partner.upper()}")
