@@ -121,6 +121,4 @@ def _error(status: int, body: bytes) -> TwirpServerException:
             message=f"Error from intermediary with HTTP status code {status}",
             meta={"http_error_from_intermediary": "true", "status_code": str(status)},
         )
-    return TwirpServerException(
-        code=code, message=described.get("msg", ""), meta=described.get("meta") or {}
-    )
+    return TwirpServerException(code=code, message=described.get("msg", ""), meta=described.get("meta") or {})

@@ -1,0 +1,65 @@
+# Everything works from a fresh clone with Python >= 3.11, make and a network; no root.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+# The given Python if it is new enough, else the newest one on PATH, else the given one, whose error then shows.
+NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+FOUND_PYTHON = $(shell for p in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	$$p $(NEW_ENOUGH) >/dev/null 2>&1 && { echo $$p; exit 0; }; done; echo $(PYTHON))
+
+.PHONY: help setup generate verify lint format types test check breaking bench demo lock serve
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## build .venv from the lock and fetch the web assets; quick when nothing changed
+	@$(FOUND_PYTHON) tools/bootstrap.py --venv $(VENV)
+
+demo: setup ## start the server, run the tour, stay up (DEMO_EXIT=1: end with the tour's status)
+	@$(BIN)/python -m tools.demo
+
+serve: setup ## start the server on its embedded defaults
+	@$(BIN)/bax serve
+
+test: setup ## run every test this machine can run (PYTEST_ARGS to change how)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup ## format, lint, types, layering, protos and generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	@$(BIN)/python -m tools.breaking
+	@$(BIN)/python -m tools.generate --check
+
+lint: setup ## ruff only
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: setup ## rewrite the code in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: setup ## mypy only
+	$(BIN)/mypy
+
+generate: setup ## regenerate generated/ from protos/
+	@$(BIN)/python -m tools.generate
+
+verify: setup ## fail if generated/ is out of step with protos/
+	@$(BIN)/python -m tools.generate --check
+
+breaking: setup ## fail if the protos break callers of main
+	@$(BIN)/python -m tools.breaking
+
+bench: setup ## measure against the floor and write benchmarks/results.md
+	@$(BIN)/python -m benchmarks
+
+lock: setup ## resolve pyproject.toml again into the requirements files
+	@$(BIN)/python -m tools.lock
