@@ -46,3 +46,13 @@ def new_id(prefix: str) -> str:
 def new_webhook_secret() -> str:
     """`whsec_` + 32 base-62 characters."""
     return "whsec_" + _random(_BASE62, 32)
+
+
+def new_livekit_key() -> str:
+    """`API` + 12 characters, LiveKit's form."""
+    return "API" + _random(_BASE62, 12)
+
+
+def new_livekit_secret() -> str:
+    """43 base-62 characters, LiveKit's length."""
+    return _random(_BASE62, 43)
