@@ -30,7 +30,7 @@ class JobStatus(str, Enum):
 TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
     # PENDING → FAILED: attempts used up before a worker could claim it again.
     JobStatus.PENDING: frozenset({JobStatus.PROCESSING, JobStatus.CANCELLED, JobStatus.FAILED}),
-    # PROCESSING → PENDING: handed over by a draining worker or waiting for a delayed retry.
+    # PROCESSING → PENDING: handed over by a draining worker or waiting for a retry.
     # PROCESSING → PROCESSING: taken over from a dead worker under a higher epoch.
     JobStatus.PROCESSING: frozenset(
         {JobStatus.PROCESSING, JobStatus.PENDING, JobStatus.COMPLETED, JobStatus.FAILED}
@@ -106,3 +106,24 @@ class Job:
 class JobPage:
     items: tuple[Job, ...]
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """A claim as other workers see it: `beat` grows while the owner lives, `epoch` with each claim."""
+
+    id: JobId
+    kind: str
+    owner: str
+    epoch: int
+    beat: int
+    attempt: int
+    max_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """`ready`: kinds with a job to claim now. `due_in_sec`: until the next delayed one, None if there is none."""
+
+    ready: frozenset[str]
+    due_in_sec: float | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -17,6 +17,10 @@ class OwnershipLost(Exception):
     """Another worker claimed the job: stop at once, write nothing, delete nothing."""
 
 
+class JobStopped(Exception):
+    """Raised by a handler that left because `JobRun.stop` was set: the engine hands the job over, nothing failed."""
+
+
 class JobRun(Protocol):
     """One attempt at one job by the worker that claimed it. Every write is fenced by the job's epoch."""
 
@@ -25,7 +29,11 @@ class JobRun(Protocol):
 
     @property
     def stop(self) -> asyncio.Event:
-        """Set when the work must end early: ownership was lost or the worker is draining past its grace."""
+        """Set when the work must end early: ownership was lost or the worker is draining past its grace.
+
+        The handler then leaves soon with `JobStopped` (a result it already has may still be returned); what it
+        raises instead counts as such. Handlers that stay are cancelled.
+        """
         ...
 
     async def secrets(self) -> Mapping[str, Any]: ...
@@ -38,7 +46,10 @@ class JobRun(Protocol):
         playable_at: datetime | None = None,
         events: Sequence[NewEvent] = (),
     ) -> None:
-        """Raises OwnershipLost. Events are recorded in the same transaction."""
+        """Raises OwnershipLost. Events are recorded in the same transaction.
+
+        Without arguments it only confirms the ownership: call it before anything is deleted.
+        """
         ...
 
 
@@ -79,6 +90,10 @@ class JobHandler(Protocol):
         """Recorded with the first claim only; none after a crash (design section 13)."""
         ...
 
+    async def on_completed(self, tx: UnitOfWork, job: Job) -> None:
+        """Further writes that must commit with COMPLETED, exactly once, e.g. usage counters; `job` is the final row."""
+        ...
+
     def completed_events(self, job: Job) -> Sequence[NewEvent]: ...
     def failed_events(self, job: Job) -> Sequence[NewEvent]: ...
 
@@ -87,6 +102,16 @@ class EventRecorder(Protocol):
     """Stores an event and its deliveries to the endpoints that subscribed to it, in the caller's transaction."""
 
     async def record(self, tx: UnitOfWork, event: NewEvent) -> None: ...
+
+
+class ChangeFeed(Protocol):
+    """Says that jobs may have been announced, here or in another process; it may also say so for nothing."""
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Calls `wake` in the running event loop after each change."""
+        ...
+
+    async def stop(self) -> None: ...
 
 
 class JobEngine(Protocol):

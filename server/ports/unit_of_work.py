@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from server.domain.job import Job, JobPage, JobStatus, NewJob, Progress
+from server.domain.job import Job, JobPage, JobStatus, NewJob, Progress, RunningJob, Waiting
 from server.domain.project import ApiKey, LiveKitKey, Project, Usage
 from server.domain.webhook import AttemptPage, Delivery, DeliveryAttempt, NewEvent, WebhookEndpoint
 from server.ids import EventId, JobId, ProjectId
@@ -95,12 +95,50 @@ class JobRepository(Protocol):
     async def fail(self, job_id: JobId, *, epoch: int, code: str, message: str, now: datetime) -> bool: ...
 
 
+class JobQueueRepository(Protocol):
+    """What the job engine needs beyond `JobRepository`: whose turn it is, and who still lives."""
+
+    async def announce(self, job_id: JobId, *, delay_sec: float) -> None:
+        """Makes a PENDING job due in `delay_sec` and wakes idle workers when the transaction commits."""
+        ...
+
+    async def waiting(self, kinds: Sequence[str]) -> Waiting:
+        """A look without locks, for a read unit of work."""
+        ...
+
+    async def next_waiting(self, kind: str, *, after: str) -> JobId | None:
+        """The oldest due PENDING job of the first project behind `after` by id, the first of all coming after the last.
+
+        Locked until the transaction ends; jobs that others are claiming are passed over.
+        """
+        ...
+
+    async def running(self, kinds: Sequence[str]) -> tuple[RunningJob, ...]: ...
+
+    async def beat(self, owner: str, job_ids: Sequence[JobId]) -> Mapping[JobId, int]:
+        """Says that `owner` lives; the epochs of those jobs that it still owns."""
+        ...
+
+    async def mark_lost(self, seen: RunningJob) -> int | None:
+        """Compare-and-set on epoch and beat: how often this job has lost its worker, None if it moved on since."""
+        ...
+
+
 class WebhookRepository(Protocol):
     async def add(self, endpoint: WebhookEndpoint) -> None: ...
     async def get(self, project_id: ProjectId, endpoint_id: str) -> WebhookEndpoint | None: ...
     async def list(self, project_id: ProjectId) -> tuple[WebhookEndpoint, ...]: ...
     async def save(self, endpoint: WebhookEndpoint) -> None: ...
     async def delete(self, project_id: ProjectId, endpoint_id: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptOutcome:
+    """An attempt and what follows from it: see `OutboxRepository.record_attempt`."""
+
+    attempt: DeliveryAttempt
+    delivered: bool
+    next_attempt_at: datetime | None
 
 
 class OutboxRepository(Protocol):
@@ -135,6 +173,10 @@ class OutboxRepository(Protocol):
         self, attempt: DeliveryAttempt, *, delivered: bool, next_attempt_at: datetime | None
     ) -> None:
         """Logs the attempt; then DELIVERED, or PENDING again at `next_attempt_at`, or DEAD when that is None."""
+        ...
+
+    async def record_attempts(self, outcomes: Sequence[AttemptOutcome]) -> None:
+        """`record_attempt` for many, at the price of one."""
         ...
 
     async def attempts(
@@ -190,6 +232,7 @@ class UnitOfWork(Protocol):
     projects: ProjectRepository
     keys: KeyRepository
     jobs: JobRepository
+    queue: JobQueueRepository
     webhooks: WebhookRepository
     outbox: OutboxRepository
     idempotency: IdempotencyRepository
