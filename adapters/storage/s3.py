@@ -1,0 +1,393 @@
+"""Any S3-compatible bucket as an object store: streamed multipart uploads, clear errors, no credentials shown."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from adapters.storage.s3_client import EndpointRefused, S3Connection, S3Options
+from server.domain.objects import PLAYLIST_TYPE, cache_control, is_growing, key_problem, s3_url
+from server.domain.project import S3Config
+from server.ports.storage import StorageError, StoredObject
+
+_T = TypeVar("_T")
+
+_MAX_PARTS = 9_500
+_MAX_LISTED = 500_000
+_MAX_READ = 256 << 20
+_MAX_PRESIGN_SEC = 7 * 24 * 3600
+_DELETE_BATCH = 1000
+_STOP_WAIT_SEC = 5.0
+
+_RETRYABLE_CODES = {
+    "InternalError",
+    "OperationAborted",
+    "RequestTimeTooSkewed",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+}
+_NO_BATCH_DELETE_CODES = {"NotImplemented", "MissingContentMD5", "MethodNotAllowed"}
+_REASONS = {
+    "AccessDenied": "access denied",
+    "403": "access denied",
+    "InvalidAccessKeyId": "the access key is unknown",
+    "SignatureDoesNotMatch": "the secret key does not match the access key",
+    "NoSuchBucket": "the bucket does not exist",
+    "NoSuchKey": "no such object",
+    "RequestTimeTooSkewed": "the clocks of this server and the storage differ too much",
+    "SlowDown": "the storage asks to slow down",
+}
+
+
+class S3Error(StorageError):
+    """A StorageError with the storage's own error code, `""` if there was no answer."""
+
+    def __init__(self, message: str, *, retryable: bool, code: str = "") -> None:
+        super().__init__(message, retryable=retryable)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """What every request of one multipart upload names."""
+
+    key: str
+    upload_id: str
+
+
+class FilePart:
+    """A window of a file as a request body: streamed, seekable for retries, stoppable from outside."""
+
+    def __init__(self, path: Path, start: int, size: int) -> None:
+        self._file = path.open("rb")
+        self._start = start
+        self._size = size
+        self._stopped = False
+        self.seek(0)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self, amount: int | None = -1) -> bytes:
+        if self._stopped:
+            # botocore passes this one on without a retry.
+            raise CancelledError("upload stopped")
+        left = self._size - self.tell()
+        return self._file.read(left if amount is None or amount < 0 else min(amount, left))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._size}[whence]
+        return self._file.seek(self._start + base + offset) - self._start
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class S3Store:
+    """`ObjectStore` over one bucket and prefix."""
+
+    def __init__(self, connection: S3Connection, config: S3Config, prefix: str, options: S3Options) -> None:
+        self._client = connection.client
+        self._threads = connection.threads
+        self._config = config
+        self._bucket = config.bucket
+        self._prefix = prefix
+        self._options = options
+
+    async def put_file(self, key: str, path: Path, *, content_type: str) -> None:
+        size = await self._call("upload", lambda: path.stat().st_size)
+        if content_type == PLAYLIST_TYPE and size <= self._options.part_size:
+            data = await self._call("upload", path.read_bytes)
+            await self.put_bytes(key, data, content_type=content_type)
+            return
+        headers = {"ContentType": content_type, "CacheControl": cache_control(content_type)}
+        if size > self._options.part_size:
+            await self._put_parts(self._full(key), path, size, headers)
+        else:
+            request = {"Bucket": self._bucket, "Key": self._full(key), **headers}
+            await self._send_part(
+                path, 0, size, lambda body: self._client.put_object(Body=body, ContentLength=size, **request)
+            )
+
+    async def put_bytes(self, key: str, data: bytes, *, content_type: str) -> None:
+        growing = content_type == PLAYLIST_TYPE and is_growing(data)
+        request = {
+            "Bucket": self._bucket,
+            "Key": self._full(key),
+            "ContentType": content_type,
+            "CacheControl": cache_control(content_type, growing=growing),
+        }
+        await self._call("upload", lambda: self._client.put_object(Body=data, **request))
+
+    async def get_bytes(self, key: str) -> bytes:
+        full = self._full(key)
+
+        def read() -> bytes:
+            reply = self._client.get_object(Bucket=self._bucket, Key=full)
+            with reply["Body"] as body:
+                data: bytes = body.read(_MAX_READ + 1)
+            if len(data) > _MAX_READ:
+                raise self._error("object is too large to be read at once", retryable=False)
+            if len(data) != reply["ContentLength"]:
+                raise self._error("download: the answer broke off", retryable=True)
+            return data
+
+        return await self._call("download", read)
+
+    async def list(self, folder: str = "") -> tuple[StoredObject, ...]:
+        start = self._prefix + folder
+
+        def pages() -> tuple[StoredObject, ...]:
+            paginator = self._client.get_paginator("list_objects_v2")
+            contents = (
+                item
+                for page in paginator.paginate(Bucket=self._bucket, Prefix=start)
+                for item in page.get("Contents", ())
+                if item["Key"].startswith(start)
+            )
+            found = [
+                StoredObject(item["Key"][len(self._prefix) :], item["Size"])
+                for item in islice(contents, _MAX_LISTED + 1)
+            ]
+            if len(found) > _MAX_LISTED:
+                raise self._error(f"listing: more than {_MAX_LISTED} objects", retryable=False)
+            return tuple(sorted(found, key=lambda item: item.key.encode()))
+
+        return await self._call("listing", pages)
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        remaining = iter([self._full(key) for key in keys])
+        while batch := tuple(islice(remaining, _DELETE_BATCH)):
+            try:
+                await self._delete_batch(batch)
+            except S3Error as error:
+                if error.code not in _NO_BATCH_DELETE_CODES:
+                    raise
+                for key in batch:
+                    await self._delete_one(key)
+
+    def url(self, key: str) -> str:
+        return s3_url(self._config, self._full(key))
+
+    async def presign(self, key: str, expires_sec: int) -> str:
+        """S3 allows at most seven days; longer times are cut to that."""
+        full = self._full(key)
+        seconds = min(expires_sec, _MAX_PRESIGN_SEC)
+        return await self._call("signing", lambda: self._sign(full, seconds))
+
+    def _sign(self, key: str, seconds: int) -> str:
+        config = self._config
+        if not (config.endpoint and config.region in ("", "auto") and config.access_key):
+            request = {"Bucket": self._bucket, "Key": key}
+            address: str = self._client.generate_presigned_url(
+                "get_object", Params=request, ExpiresIn=seconds
+            )
+            return address
+        # A server corrects a wrong region in a signed request, and botocore then follows, but not in an address.
+        # us-east-1 is the default of MinIO and versitygw, and R2 takes it for auto.
+        from botocore.auth import S3SigV4QueryAuth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+
+        unsigned = AWSRequest("GET", s3_url(replace(config, cdn_url=""), key))
+        keys = Credentials(config.access_key, config.secret_key)
+        S3SigV4QueryAuth(keys, "s3", "us-east-1", expires=seconds).add_auth(unsigned)
+        signed: str = unsigned.url
+        return signed
+
+    async def _delete_batch(self, keys: Sequence[str]) -> None:
+        request = {"Quiet": True, "Objects": [{"Key": key} for key in keys]}
+        reply = await self._call(
+            "deletion", lambda: self._client.delete_objects(Bucket=self._bucket, Delete=request)
+        )
+        for failure in reply.get("Errors", ()):
+            if failure.get("Code") != "NoSuchKey":
+                raise self._coded("deletion", str(failure.get("Code", "")), status=200)
+
+    async def _delete_one(self, key: str) -> None:
+        await self._call("deletion", lambda: self._client.delete_object(Bucket=self._bucket, Key=key))
+
+    async def _put_parts(self, key: str, path: Path, size: int, headers: dict[str, str]) -> None:
+        await self._abort_unfinished(key)
+        began = time.monotonic()
+        reply = await self._call(
+            "upload", lambda: self._client.create_multipart_upload(Bucket=self._bucket, Key=key, **headers)
+        )
+        upload = _Upload(key, reply["UploadId"])
+        try:
+            parts = await self._send_parts(upload, path, size)
+            await self._complete(upload, parts, size, began)
+        except BaseException:
+            await asyncio.shield(self._abort(upload))
+            raise
+
+    async def _send_parts(self, upload: _Upload, path: Path, size: int) -> Sequence[dict[str, Any]]:
+        part_size = max(self._options.part_size, -(-size // _MAX_PARTS))
+        free = asyncio.Semaphore(self._options.part_concurrency)
+
+        async def send(number: int, start: int) -> dict[str, Any]:
+            async with free:
+                length = min(part_size, size - start)
+                reply = await self._send_part(
+                    path,
+                    start,
+                    length,
+                    lambda body: self._client.upload_part(
+                        Bucket=self._bucket,
+                        Key=upload.key,
+                        UploadId=upload.upload_id,
+                        PartNumber=number,
+                        Body=body,
+                        ContentLength=length,
+                    ),
+                )
+                return {"PartNumber": number, "ETag": reply["ETag"]}
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(send(number, start))
+                    for number, start in enumerate(range(0, size, part_size), 1)
+                ]
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _complete(
+        self, upload: _Upload, parts: Sequence[dict[str, Any]], size: int, began: float
+    ) -> None:
+        try:
+            await self._call(
+                "upload",
+                lambda: self._client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=upload.key,
+                    UploadId=upload.upload_id,
+                    MultipartUpload={"Parts": parts},
+                ),
+            )
+        except S3Error as error:
+            # A retry after a lost answer finds the upload gone because it is complete.
+            if error.code != "NoSuchUpload" or not await self._is_complete(upload.key, size, began):
+                raise
+
+    async def _is_complete(self, key: str, size: int, began: float) -> bool:
+        """Whether the object has this size and was written since `began` (monotonic), by the storage's own clock."""
+        head = await self._call("upload", lambda: self._client.head_object(Bucket=self._bucket, Key=key))
+        now = parsedate_to_datetime(head["ResponseMetadata"]["HTTPHeaders"]["date"])
+        earliest = now - timedelta(seconds=time.monotonic() - began + 2)
+        return bool(head["ContentLength"] == size and head["LastModified"] >= earliest)
+
+    async def _abort_unfinished(self, key: str) -> None:
+        """Ends uploads of the same key that a killed worker left open; storage that can't list them is no error."""
+        try:
+            reply = await self._call(
+                "upload", lambda: self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
+            )
+        except S3Error as error:
+            if error.retryable or error.code == "NoSuchBucket":
+                raise
+            return
+        for item in reply.get("Uploads", ()):
+            if item["Key"] == key:
+                await self._abort(_Upload(key, item["UploadId"]))
+
+    async def _abort(self, upload: _Upload) -> None:
+        try:
+            await self._call(
+                "upload",
+                lambda: self._client.abort_multipart_upload(
+                    Bucket=self._bucket, Key=upload.key, UploadId=upload.upload_id
+                ),
+            )
+        except S3Error:
+            # The upload's own error is the one to tell; the bucket's lifecycle rule ends what is left.
+            return
+
+    async def _send_part(self, path: Path, start: int, size: int, send: Callable[[FilePart], _T]) -> _T:
+        body = await self._call("upload", lambda: FilePart(path, start, size))
+        try:
+            return await self._call("upload", lambda: send(body), on_cancel=body.stop)
+        finally:
+            body.close()
+
+    async def _call(
+        self, what: str, work: Callable[[], _T], *, on_cancel: Callable[[], None] = lambda: None
+    ) -> _T:
+        """Runs `work` in a thread. When cancelled, stops it and waits a moment, so that it writes nothing later."""
+        running = self._threads.submit(self._mapped, what, work)
+        result = asyncio.wrap_future(running)
+        try:
+            return await asyncio.shield(result)
+        except asyncio.CancelledError:
+            on_cancel()
+            if not running.cancel():
+                await asyncio.wait([result], timeout=_STOP_WAIT_SEC)
+            result.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise
+
+    def _mapped(self, what: str, work: Callable[[], _T]) -> _T:
+        from botocore import exceptions as boto
+
+        try:
+            return work()
+        except StorageError:
+            raise
+        except boto.ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            raise self._coded(what, code, status) from None
+        except EndpointRefused:
+            raise self._error(f"{what}: the endpoint's address is not allowed", retryable=False) from None
+        except CancelledError:
+            raise self._error(f"{what}: stopped", retryable=True) from None
+        except boto.SSLError:
+            raise self._error(f"{what}: the endpoint's certificate is not valid", retryable=False) from None
+        except (boto.ReadTimeoutError, boto.ConnectTimeoutError):
+            raise self._error(f"{what}: no answer from the storage in time", retryable=True) from None
+        except (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError):
+            raise self._error(f"{what}: the storage could not be reached", retryable=True) from None
+        except (boto.NoCredentialsError, boto.PartialCredentialsError):
+            raise self._error(f"{what}: no credentials", retryable=False) from None
+        except boto.BotoCoreError as error:
+            raise self._error(f"{what}: {type(error).__name__}", retryable=False) from None
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else type(error).__name__
+            raise self._error(f"{what}: local file: {reason}", retryable=False) from None
+
+    def _coded(self, what: str, code: str, status: int) -> S3Error:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", code):
+            code = "error"
+        retryable = status >= 500 or status in (408, 429) or code in _RETRYABLE_CODES
+        reason = f" ({_REASONS[code]})" if code in _REASONS else ""
+        return self._error(f"{what}: {code}{reason}, HTTP {status}", retryable=retryable, code=code)
+
+    def _error(self, text: str, *, retryable: bool, code: str = "") -> S3Error:
+        return S3Error(f"S3 bucket {self._bucket}: {text}", retryable=retryable, code=code)
+
+    def _full(self, key: str) -> str:
+        full = self._prefix + key
+        problem = key_problem(full)
+        if problem:
+            raise self._error(f"object key {problem}", retryable=False)
+        return full

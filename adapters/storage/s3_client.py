@@ -1,0 +1,193 @@
+"""boto3 clients for S3: one per endpoint, region and key, whose connections go only to vetted addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import os
+import socket
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from server.domain.project import S3Config
+from server.errors import ServiceError
+
+AddressGuard = Callable[[str], Awaitable[Sequence[str] | None]]
+"""Vets a URL for storage use and gives the IP addresses to connect to, or None for no restriction.
+
+Raises ServiceError or ValueError for what is never allowed, OSError for what can't be reached now.
+"""
+
+_GUARD_TIMEOUT_SEC = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """Sizes in bytes, times in seconds. `attempts` counts the first try; `ca_bundle` is a PEM file."""
+
+    part_size: int = 16 << 20
+    part_concurrency: int = 4
+    threads: int = 8
+    connect_timeout: float = 5.0
+    read_timeout: float = 60.0
+    attempts: int = 4
+    max_clients: int = 32
+    ca_bundle: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class S3Connection:
+    """A client and its own threads, so that a storage that hangs holds up nobody else's uploads."""
+
+    client: Any
+    threads: ThreadPoolExecutor
+
+
+class EndpointRefused(CancelledError):
+    """The guard refused an address while connecting.
+
+    Of this base because botocore lets it through unwrapped and never retries it.
+    """
+
+
+class S3Clients:
+    """A bounded cache of connections; the least recently used is dropped and ends with its last user."""
+
+    def __init__(self, guard: AddressGuard, options: S3Options) -> None:
+        self.options = options
+        self._guard = guard
+        self._cache: OrderedDict[tuple[str, ...], S3Connection] = OrderedDict()
+        self._lock = asyncio.Lock()
+        self._session: Any = None
+
+    async def vet(self, url: str) -> None:
+        """Raises what the guard raises."""
+        await self._guard(url)
+
+    async def get(self, config: S3Config, *, trusted: bool) -> S3Connection:
+        secret = hashlib.sha256(config.secret_key.encode()).hexdigest()
+        key = (config.endpoint.rstrip("/"), config.region, config.access_key, secret, str(trusted))
+        async with self._lock:
+            connection = self._cache.pop(key, None)
+            if connection is None:
+                loop = asyncio.get_running_loop()
+                connection = await asyncio.to_thread(self._connect, config, trusted, loop)
+            self._cache[key] = connection
+            if len(self._cache) > self.options.max_clients:
+                self._cache.popitem(last=False)
+        return connection
+
+    async def close(self) -> None:
+        """Lets go of all connections; calls under way end by their own time limits."""
+        for connection in self._cache.values():
+            connection.threads.shutdown(wait=False, cancel_futures=True)
+            connection.client.close()
+        self._cache.clear()
+
+    def _connect(self, config: S3Config, trusted: bool, loop: asyncio.AbstractEventLoop) -> S3Connection:
+        import boto3
+        from botocore.config import Config
+
+        if self._session is None:
+            self._session = boto3.session.Session()
+        custom = bool(config.endpoint)
+        region = config.region or "auto"
+        client = self._session.client(
+            "s3",
+            # AWS has no region "auto"; us-east-1 signs for it and S3 then names the bucket's own (B-35).
+            region_name=region if custom or region != "auto" else "us-east-1",
+            endpoint_url=config.endpoint.rstrip("/") or None,
+            aws_access_key_id=config.access_key or None,
+            aws_secret_access_key=config.secret_key or None,
+            verify=self.options.ca_bundle,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path" if custom else "auto"},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                connect_timeout=self.options.connect_timeout,
+                read_timeout=self.options.read_timeout,
+                retries={"mode": "standard", "total_max_attempts": self.options.attempts},
+                max_pool_connections=self.options.threads,
+                ignore_configured_endpoint_urls=True,
+            ),
+        )
+        if not trusted:
+            sender = _vetted_sender(self._guard, loop, self.options)
+            client.meta.events.register_first("before-send.s3", sender)
+        return S3Connection(client, ThreadPoolExecutor(self.options.threads, thread_name_prefix="bax-s3"))
+
+
+def _vetted_sender(
+    guard: AddressGuard, loop: asyncio.AbstractEventLoop, options: S3Options
+) -> Callable[..., Any]:
+    """A botocore `before-send` handler that sends requests itself, without proxies.
+
+    Each new connection asks the guard and goes to an address it gave, so a name that resolves to something else
+    a moment later (DNS rebinding) changes nothing. TLS still checks the name.
+    """
+    from botocore.awsrequest import (
+        AWSHTTPConnection,
+        AWSHTTPConnectionPool,
+        AWSHTTPSConnection,
+        AWSHTTPSConnectionPool,
+    )
+    from botocore.httpsession import URLLib3Session
+    from urllib3.exceptions import HTTPError
+
+    def dial(connection: Any, scheme: str, connect: Callable[[], socket.socket]) -> socket.socket:
+        addresses = _ask(guard, loop, _origin(scheme, connection.host, connection.port))
+        if addresses is None:
+            return connect()
+        name = connection._dns_host
+        error: Exception | None = None
+        for address in addresses:
+            connection._dns_host = str(ipaddress.ip_address(address))
+            try:
+                return connect()
+            except (OSError, HTTPError) as caught:
+                error = caught
+            finally:
+                connection._dns_host = name
+        raise error or OSError("the storage endpoint has no address")
+
+    class PlainConnection(AWSHTTPConnection):  # type: ignore[misc,unused-ignore]
+        def _new_conn(self) -> socket.socket:
+            return dial(self, "http", super()._new_conn)
+
+    class TlsConnection(AWSHTTPSConnection):  # type: ignore[misc,unused-ignore]
+        def _new_conn(self) -> socket.socket:
+            return dial(self, "https", super()._new_conn)
+
+    class PlainPool(AWSHTTPConnectionPool):  # type: ignore[misc,unused-ignore]
+        ConnectionCls = PlainConnection
+
+    class TlsPool(AWSHTTPSConnectionPool):  # type: ignore[misc,unused-ignore]
+        ConnectionCls = TlsConnection
+
+    session = URLLib3Session(
+        verify=options.ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or True,
+        timeout=(options.connect_timeout, options.read_timeout),
+        max_pool_connections=options.threads,
+    )
+    session._manager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
+    return lambda request, **_: session.send(request)
+
+
+def _ask(guard: AddressGuard, loop: asyncio.AbstractEventLoop, url: str) -> Sequence[str] | None:
+    async def ask() -> Sequence[str] | None:
+        return await guard(url)
+
+    try:
+        return asyncio.run_coroutine_threadsafe(ask(), loop).result(_GUARD_TIMEOUT_SEC)
+    except (ServiceError, ValueError) as refusal:
+        raise EndpointRefused("address refused") from refusal
+
+
+def _origin(scheme: str, host: str, port: int) -> str:
+    host = host.strip("[]")
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

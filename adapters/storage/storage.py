@@ -1,0 +1,40 @@
+"""Opens the store of a target: the data directory, or a bucket behind a vetted endpoint."""
+
+from __future__ import annotations
+
+from adapters.storage.local import LocalObjects
+from adapters.storage.s3 import S3Store
+from adapters.storage.s3_client import AddressGuard, S3Clients, S3Options
+from server.errors import ServiceError, invalid
+from server.ports.storage import ObjectStore, StorageError, StorageTarget
+
+
+class Storage:
+    """`ObjectStorage` over `LocalObjects` and boto3. `guard` vets the endpoints of untrusted targets."""
+
+    def __init__(self, local: LocalObjects, *, guard: AddressGuard, options: S3Options | None = None) -> None:
+        self._local = local
+        self._clients = S3Clients(guard, options or S3Options())
+
+    async def open(self, target: StorageTarget) -> ObjectStore:
+        if target.s3 is None:
+            return self._local.store(target)
+        if not target.trusted:
+            if not (target.s3.access_key and target.s3.secret_key):
+                # Without keys boto3 would fall back to this machine's own AWS credentials.
+                raise invalid("s3Config.accessKey", "and secretKey are required")
+            if target.s3.endpoint:
+                await self._vet(target.s3.endpoint)
+        connection = await self._clients.get(target.s3, trusted=target.trusted)
+        return S3Store(connection, target.s3, target.prefix, self._clients.options)
+
+    async def close(self) -> None:
+        await self._clients.close()
+
+    async def _vet(self, endpoint: str) -> None:
+        try:
+            await self._clients.vet(endpoint)
+        except (ServiceError, ValueError) as error:
+            raise invalid("s3Config.endpoint", "this address is not allowed") from error
+        except OSError as error:
+            raise StorageError("the S3 endpoint cannot be reached", retryable=True) from error
