@@ -1,4 +1,4 @@
-"""What a conversion job is asked to do, as it is stored; its defaults, keys and price."""
+"""What a conversion job is asked to do, as it is stored; its defaults and its price."""
 
 from __future__ import annotations
 
@@ -13,19 +13,6 @@ from server.ports.storage import StorageTarget
 
 DEFAULT_FFMPEG_PRESET = "fast"
 DEFAULT_HLS_TIME = 2.0
-
-MASTER_PLAYLIST = "master.m3u8"
-THUMBNAIL = "thumbnail.jpg"
-
-
-def playlist_key(preset: str) -> str:
-    """VC-63."""
-    return f"{preset}/playlist.m3u8"
-
-
-def segment_key(preset: str, index: int) -> str:
-    """VC-64: three digits at least, from 000."""
-    return f"{preset}/segment_{index:03d}.ts"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ _RESULT_FIELDS = {
 
 def job_to_message(job: Job) -> pb.ConversionJob:
     """What every transport shows of a conversion job (VC-26, VC-42); never anything of its storage credentials."""
-    spec, result = job.spec, job.result
+    spec = job.spec
+    # A failed job's objects are removed, so their addresses are not shown either.
+    result = {} if job.status is JobStatus.FAILED else job.result
     message = pb.ConversionJob(
         id=job.id,
         project_id=job.project_id,

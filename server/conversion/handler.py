@@ -1,0 +1,253 @@
+"""The conversion job: fetch, probe, plan, encode and publish, thumbnail, verify."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from server.clock import Clock
+from server.conversion.progress import (
+    DOWNLOADING,
+    PROBING,
+    TRANSCODING,
+    UPLOADING,
+    VERIFYING,
+    ProgressReporter,
+)
+from server.conversion.published import PublishedObjects
+from server.conversion.publisher import LadderPublisher
+from server.domain.conversion import ConversionSpec, price_cents, whole_seconds
+from server.domain.hls import MASTER_NAME, PLAYLIST_NAME, THUMBNAIL_NAME
+from server.domain.job import CONVERSION_KIND, Job
+from server.domain.ladder import ConversionSettings, EncodePlan, plan_encode
+from server.domain.media import MediaError, MediaLimits
+from server.domain.project import Plan, Usage
+from server.domain.webhook import NewEvent
+from server.errors import ServiceError
+from server.ports.encoder import Encoder, EncodeReport
+from server.ports.fetch import DownloadError, SourceFetcher
+from server.ports.jobs import JobFailed, JobRun, JobStopped, RetryLater
+from server.ports.spool import UploadSpool
+from server.ports.storage import ObjectStorage, ObjectStore, StorageError
+from server.ports.unit_of_work import Database, UnitOfWork
+from server.webhooks.payloads import (
+    CATEGORIZATION,
+    MODERATION,
+    conversion_completed,
+    conversion_failed,
+    conversion_started,
+    inline_ai_failed,
+)
+
+_logger = logging.getLogger(__name__)
+
+RETRY_DELAY_SEC = 10.0
+DISK_FULL_DELAY_SEC = 60.0
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+_AI_UNAVAILABLE = ("AI_MODEL_UNAVAILABLE", "no vision model is installed on this server")
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Everything that a conversion works with. `folder` holds one sub-folder per job while it runs."""
+
+    database: Database
+    storage: ObjectStorage
+    fetcher: SourceFetcher
+    spool: UploadSpool
+    encoder: Encoder
+    clock: Clock
+    folder: Path
+    limits: MediaLimits
+
+
+class ConversionHandler:
+    """JobHandler of kind `conversion`."""
+
+    kind = CONVERSION_KIND
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._shop = workshop
+
+    async def run(self, run: JobRun) -> Mapping[str, Any]:
+        conversion = _Conversion(self._shop, run)
+        work = asyncio.create_task(conversion.convert(), name=f"convert {run.job.id}")
+        stopped = asyncio.create_task(run.stop.wait())
+        writing = asyncio.create_task(conversion.progress.write_regularly())
+        tasks = {work, stopped, writing}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks - {work} if work.done() else tasks:
+                task.cancel()
+            # Waiting for the cancelled work is what makes sure that no FFmpeg outlives the attempt.
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if work.done() and not work.cancelled():
+            return await conversion.settle(work)
+        if not writing.cancelled() and (lost := writing.exception()):
+            raise lost
+        raise JobStopped
+
+    def started_events(self, job: Job) -> Sequence[NewEvent]:
+        return (conversion_started(job, now=self._shop.clock.now()),)
+
+    async def on_completed(self, tx: UnitOfWork, job: Job) -> None:
+        delta = Usage(
+            conversion_jobs=1,
+            conversion_seconds=job.result["durationSec"],
+            conversion_cents=job.result["costCents"],
+        )
+        await tx.projects.add_usage(job.project_id, delta)
+
+    def completed_events(self, job: Job) -> Sequence[NewEvent]:
+        now = self._shop.clock.now()
+        return (conversion_completed(job, now=now), *self._inline_ai_events(job))
+
+    def failed_events(self, job: Job) -> Sequence[NewEvent]:
+        return (conversion_failed(job, now=self._shop.clock.now()),)
+
+    async def on_settled(self, job: Job) -> None:
+        """Removes the local files, only now that the final state is stored: until then another attempt may need them."""
+        await asyncio.to_thread(shutil.rmtree, self._shop.folder / job.id, ignore_errors=True)
+        await self._shop.spool.remove(job.id)
+
+    def _inline_ai_events(self, job: Job) -> list[NewEvent]:
+        code, message = _AI_UNAVAILABLE
+        wanted = [
+            name
+            for name, flag in ((CATEGORIZATION, "categorize"), (MODERATION, "moderate"))
+            if job.spec[flag]
+        ]
+        return [
+            inline_ai_failed(job, name, code=code, message=message, now=self._shop.clock.now())
+            for name in wanted
+        ]
+
+
+class _Conversion:
+    """One attempt. The folder carries the epoch, so that a suspended worker that wakes up meets nobody's files."""
+
+    def __init__(self, shop: Workshop, run: JobRun) -> None:
+        self._shop = shop
+        self._run = run
+        self._job_folder = shop.folder / run.job.id
+        self._folder = self._job_folder / str(run.job.epoch)
+        self._published: PublishedObjects | None = None
+        self.progress = ProgressReporter(run)
+
+    async def convert(self) -> dict[str, Any]:
+        await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True, mode=0o700)
+        job = self._run.job
+        spec = ConversionSpec.from_json(
+            job.spec, await self._run.secrets(), project_id=job.project_id, job_id=job.id
+        )
+        store = await self._shop.storage.open(spec.target)
+        source = await self._source(spec)
+        self.progress.enter(PROBING)
+        info = await self._shop.encoder.probe(source)
+        settings = ConversionSettings(
+            spec.output_formats, spec.ffmpeg_preset, Fraction(spec.hls_time).limit_denominator(1000)
+        )
+        plan = plan_encode(info, settings, self._shop.limits)
+        self._published = PublishedObjects(store, self._run, spec.output_formats)
+        await self._published.announce()
+        self.progress.enter(TRANSCODING)
+        async with LadderPublisher(store, plan, on_playable=lambda: self._playable(store, spec)) as publisher:
+            report = await self._shop.encoder.encode(
+                plan, source, self._folder, on_progress=self.progress.encoded, on_segment=publisher.add
+            )
+            self.progress.enter(UPLOADING)
+            subtitles = await self._shop.encoder.subtitles(plan, info, source)
+            await publisher.finish(report, subtitles)
+        has_thumbnail = await self._thumbnail(plan, source, store)
+        self.progress.enter(VERIFYING)
+        await self._published.verify(report, has_thumbnail=has_thumbnail)
+        return await self._result(spec, store, report, has_thumbnail=has_thumbnail)
+
+    async def settle(self, work: asyncio.Task[dict[str, Any]]) -> dict[str, Any]:
+        """The result, or what the engine must know of the failure; partial objects of a final failure are removed."""
+        try:
+            return work.result()
+        except (MediaError, DownloadError, StorageError, ServiceError, OSError) as error:
+            outcome = _outcome(error)
+            last = self._run.job.attempt >= self._run.job.max_attempts
+            if self._published and (isinstance(outcome, JobFailed) or last):
+                await self._published.remove()
+            raise outcome from error
+
+    async def _source(self, spec: ConversionSpec) -> Path:
+        if spec.is_upload:
+            return self._shop.spool.path(self._run.job.id)
+        kept = self._job_folder / "source"
+        if not await asyncio.to_thread(kept.exists):
+            self.progress.enter(DOWNLOADING)
+            fetched = await self._shop.fetcher.fetch(
+                spec.input_url, self._folder / "input", on_progress=self.progress.downloaded
+            )
+            # Only whole files get this name, so the next attempt may rely on it.
+            await asyncio.to_thread(fetched.path.replace, kept)
+        return kept
+
+    async def _playable(self, store: ObjectStore, spec: ConversionSpec) -> None:
+        await self._run.save(result=_addresses(store, spec), playable_at=self._shop.clock.now())
+
+    async def _thumbnail(self, plan: EncodePlan, source: Path, store: ObjectStore) -> bool:
+        target = self._folder / THUMBNAIL_NAME
+        try:
+            made = await self._shop.encoder.thumbnail(plan, source, self._folder, target)
+        except MediaError as error:
+            _logger.warning("no thumbnail for %s: %s", self._run.job.id, error.message)
+            return False
+        if made:
+            await store.put_file(THUMBNAIL_NAME, target, content_type="image/jpeg")
+        return made
+
+    async def _result(
+        self, spec: ConversionSpec, store: ObjectStore, report: EncodeReport, *, has_thumbnail: bool
+    ) -> dict[str, Any]:
+        duration = whole_seconds(report.duration_sec)
+        async with self._shop.database.read() as tx:
+            project = await tx.projects.get(self._run.job.project_id)
+        rate = (project.plan if project else Plan()).cents_per_rendition_minute
+        return {
+            **_addresses(store, spec),
+            **({"thumbnailUrl": store.url(THUMBNAIL_NAME)} if has_thumbnail else {}),
+            "durationSec": duration,
+            "segmentsCount": len(report.renditions[0].segments),
+            "costCents": price_cents(duration, len(spec.output_formats), rate),
+        }
+
+
+def _addresses(store: ObjectStore, spec: ConversionSpec) -> dict[str, Any]:
+    return {
+        "outputUrl": store.url(MASTER_NAME),
+        "renditionUrls": {name: store.url(f"{name}/{PLAYLIST_NAME}") for name in spec.output_formats},
+    }
+
+
+def _outcome(error: Exception) -> JobFailed | RetryLater:
+    """B-64's code and one sentence for each kind of fault; passing ones are tried again."""
+    match error:
+        case DownloadError():
+            return JobFailed("DOWNLOAD_TIMEOUT" if error.timed_out else "DOWNLOAD_FAILED", error.message)
+        case MediaError(retryable=True):
+            return RetryLater(error.code, error.message, delay_sec=RETRY_DELAY_SEC)
+        case MediaError():
+            return JobFailed(error.code, error.message)
+        case StorageError(retryable=True):
+            return RetryLater("UPLOAD_FAILED", str(error), delay_sec=RETRY_DELAY_SEC)
+        case StorageError():
+            return JobFailed("UPLOAD_FAILED", str(error))
+        case ServiceError():
+            return JobFailed("UPLOAD_FAILED", error.message)
+        case OSError() if error.errno in _NO_SPACE:
+            return RetryLater("INTERNAL", "the server's disk is full", delay_sec=DISK_FULL_DELAY_SEC)
+        case _:
+            return RetryLater("INTERNAL", "the server could not work on its disk", delay_sec=RETRY_DELAY_SEC)

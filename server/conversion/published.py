@@ -1,0 +1,65 @@
+"""The objects that one conversion has put into storage: checked when it is done, removed when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from server.domain.hls import MASTER_NAME, PLAYLIST_NAME, THUMBNAIL_NAME
+from server.ports.encoder import EncodeReport
+from server.ports.jobs import JobRun
+from server.ports.storage import ObjectStore, StorageError
+
+_MARK = "publishing"
+_SUBTITLES = "subtitles/"
+
+
+class PublishedObjects:
+    """The layout of VC-61 … VC-65 under the job's prefix.
+
+    Only what a job wrote may be removed: keys hold no job id, so before its first write they may be another job's.
+    Before anything is deleted the ownership is confirmed: another worker may be writing the same keys by now.
+    """
+
+    def __init__(self, store: ObjectStore, run: JobRun, renditions: Sequence[str]) -> None:
+        self._store = store
+        self._run = run
+        self._renditions = tuple(renditions)
+
+    async def announce(self) -> None:
+        """Notes on the job that from now on its objects may exist, for whoever cleans up after a crash."""
+        await self._run.save(result={_MARK: True})
+
+    async def verify(self, report: EncodeReport, *, has_thumbnail: bool) -> None:
+        """Everything is there in full size, and nothing of an earlier attempt is left over. Raise StorageError."""
+        await asyncio.gather(
+            *(self._verify_rendition(rendition.name, report) for rendition in report.renditions)
+        )
+        for key in (MASTER_NAME, *((THUMBNAIL_NAME,) if has_thumbnail else ())):
+            if not any(found.key == key for found in await self._store.list(key)):
+                raise StorageError(f"{key} is missing after its upload", retryable=True)
+
+    async def _verify_rendition(self, name: str, report: EncodeReport) -> None:
+        expected = {
+            f"{name}/{segment.name}": segment.size
+            for rendition in report.renditions
+            if rendition.name == name
+            for segment in rendition.segments
+        }
+        found = {stored.key: stored.size for stored in await self._store.list(f"{name}/")}
+        for key, size in expected.items():
+            if found.get(key) != size:
+                raise StorageError(f"{key} is missing or incomplete after its upload", retryable=True)
+        stale = [key for key in found if key.startswith(f"{name}/segment_") and key not in expected]
+        if stale:
+            await self._run.save()
+            await self._store.delete(stale)
+
+    async def remove(self) -> None:
+        """Removes the whole layout, playlists first so that nothing names what is gone. Raise OwnershipLost."""
+        await self._run.save()
+        folders = [f"{name}/segment_" for name in self._renditions] + [_SUBTITLES]
+        listed = await asyncio.gather(*(self._store.list(folder) for folder in folders))
+        playlists = [f"{name}/{PLAYLIST_NAME}" for name in self._renditions]
+        await self._store.delete([MASTER_NAME, *playlists])
+        await self._store.delete([THUMBNAIL_NAME, *(stored.key for page in listed for stored in page)])
