@@ -30,7 +30,7 @@ from server.domain.ladder import ConversionSettings, EncodePlan, plan_encode
 from server.domain.media import MediaError, MediaLimits
 from server.domain.project import Plan, Usage
 from server.domain.webhook import NewEvent
-from server.errors import ServiceError
+from server.errors import Code, ServiceError
 from server.ports.encoder import Encoder, EncodeReport
 from server.ports.fetch import DownloadError, SourceFetcher
 from server.ports.jobs import JobFailed, JobRun, JobStopped, RetryLater
@@ -245,6 +245,8 @@ def _outcome(error: Exception) -> JobFailed | RetryLater:
             return RetryLater("UPLOAD_FAILED", str(error), delay_sec=RETRY_DELAY_SEC)
         case StorageError():
             return JobFailed("UPLOAD_FAILED", str(error))
+        case ServiceError(code=Code.UNAVAILABLE):
+            return RetryLater("INTERNAL", "the server's database could not be reached", delay_sec=RETRY_DELAY_SEC)
         case ServiceError():
             return JobFailed("UPLOAD_FAILED", error.message)
         case OSError() if error.errno in _NO_SPACE:
