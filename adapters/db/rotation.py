@@ -46,14 +46,7 @@ _SEALED: tuple[tuple[Column[Any], Callable[[AnyRow], str]], ...] = (
 
 async def check_canary(database: SqlDatabase) -> None:
     """Raise SecretsUnreadable with what to do, when no configured key opens this database's secrets."""
-    async with database.read() as tx:
-        stored = await tx.run_sync(lambda connection: connection.execute(_GET_CANARY).scalar())
-    if stored is None:
-        fresh = database.secret_box.seal(_CANARY, context=_CANARY_CONTEXT)
-        async with database.begin() as tx:
-            await tx.run_sync(lambda connection: connection.execute(_ADD_CANARY, {"id": 1, "sealed": fresh}))
-            stored = await tx.run_sync(lambda connection: connection.execute(_GET_CANARY).scalar_one())
-            await tx.commit()
+    stored = await _stored_canary(database)
     try:
         database.secret_box.open(stored, context=_CANARY_CONTEXT)
     except SecretsUnreadable as error:
@@ -61,6 +54,20 @@ async def check_canary(database: SqlDatabase) -> None:
             f"the secrets stored in this database cannot be opened: {error}. Put the key that they were sealed with "
             "back into BAX_SECRET_KEYS (or its file into the data directory)"
         ) from error
+
+
+async def _stored_canary(database: SqlDatabase) -> bytes:
+    async with database.read() as tx:
+        stored: bytes | None = await tx.run_sync(lambda connection: connection.execute(_GET_CANARY).scalar())
+    if stored is not None:
+        return stored
+    fresh = database.secret_box.seal(_CANARY, context=_CANARY_CONTEXT)
+    async with database.begin() as tx:
+        await tx.run_sync(lambda connection: connection.execute(_ADD_CANARY, {"id": 1, "sealed": fresh}))
+        # Another process may have been first.
+        stored = await tx.run_sync(lambda connection: connection.execute(_GET_CANARY).scalar_one())
+        await tx.commit()
+    return stored
 
 
 async def reencrypt(database: SqlDatabase) -> int:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from adapters.db.faults import DatabaseUnavailable
 from adapters.db.idempotency import SqlIdempotency
+from adapters.db.job_queue import SqlJobQueue
 from adapters.db.jobs import SqlJobs
 from adapters.db.migrate import migrate
 from adapters.db.outbox import SqlOutbox
@@ -38,12 +39,13 @@ class SqlUnitOfWork:
         self.projects = SqlProjects(session, box)
         self.keys = SqlKeys(session, box)
         self.jobs = SqlJobs(session, box, clock)
+        self.queue = SqlJobQueue(session)
         self.webhooks = SqlWebhooks(session, box)
         self.outbox = SqlOutbox(session)
         self.idempotency = SqlIdempotency(session, box)
 
     async def run_sync(self, work: Callable[[Connection], T]) -> T:
-        """Runs `work` with the transaction's SQLAlchemy connection, for adapters that bring their own SQL (DBOS)."""
+        """Runs `work` with the transaction's SQLAlchemy connection, for adapters that bring their own SQL."""
         return await self._session.run(work)
 
     async def commit(self) -> None:
