@@ -1,4 +1,4 @@
-"""Brings a source from an `http(s)` URL to local disk: guarded, resumed where the server allows, never interpreted."""
+"""Brings a source from an `http(s)` URL to local disk: guarded, resumed where possible, never interpreted."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ _FLUSH_BYTES = 1024 * 1024
 _FLUSH_SEC = 0.5
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18}|\*)")
 
-# One text for blocked, refused, unknown and unreachable, so that nobody can map our network by it (design section 13).
+# One text for blocked, refused, unknown and unreachable: nobody shall map our network by it (design section 13).
 _UNREACHABLE = "could not fetch input URL"
 _TIMED_OUT = "timed out fetching input URL"
 
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """`max_bytes` caps the source; `total_sec` all tries together; a try must connect within `connect_sec`, answer
-    within `answer_sec`, and send `min_bytes_per_sec` on average over each `rate_window_sec`.
+    """`max_bytes` caps the source, `total_sec` all tries together.
+
+    A try must connect within `connect_sec`, answer within `answer_sec`, and send `min_bytes_per_sec` on average
+    over each `rate_window_sec`. `disk_reserve` times the declared size must be free.
     """
 
     max_bytes: int = 2 * 1024**3
@@ -117,7 +119,7 @@ class _Fault(Exception):
 
 @contextmanager
 def _as_fault() -> Iterator[None]:
-    """Faults of the network, told apart from those of the local disk by where they happen: both are OSError."""
+    """Faults of the network, told from those of the local disk by where they happen: both are OSError."""
     try:
         yield
     except (aiohttp.ClientError, HttpProcessingError, BadUrl):

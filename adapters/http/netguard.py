@@ -1,4 +1,4 @@
-"""The address guard: every connection to an address that came with an API key is decided here (design section 13)."""
+"""The address guard decides on every connection to an address that came with an API key (design section 13)."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Purpose(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What one purpose may reach: scheme → ports (None: any), and non-public networks that the operator opened."""
+    """What one purpose may reach: scheme → ports (None: any), and private networks that the operator opened."""
 
     ports: Mapping[str, frozenset[int] | None]
     networks: tuple[Network, ...] = ()
 
 
-# A public host can still expose a database or a mail server that only trusts our address; a closed list of ports keeps
+# A public host can still run a database or a mail server that trusts our address; a closed list of ports keeps
 # tenants from speaking to it through us. 8080 and 8443 are where web servers without root listen.
 _WEB_PORTS = frozenset({80, 443, 8080, 8443})
 # 1936 and 2935 are used by RTMPS services, 5222 by Mux.
@@ -47,7 +47,7 @@ DEFAULT_RULES: Mapping[Purpose, Rule] = {
     Purpose.WEBHOOK: Rule({"http": _WEB_PORTS, "https": _WEB_PORTS}),
     # SRT has no usual port, and its handshake over UDP says nothing to other services.
     Purpose.STREAM: Rule({"rtmp": _RTMP_PORTS, "rtmps": _RTMP_PORTS, "srt": None}),
-    # Self-hosted S3 listens anywhere (9000, 3900, 7070…), and what it is sent is signed HTTP with no tenant-made head.
+    # Self-hosted S3 listens anywhere (9000, 3900, 7070…), and no tenant shapes the signed HTTP that it is sent.
     Purpose.STORAGE: Rule({"http": None, "https": None}),
 }
 
@@ -57,7 +57,7 @@ _log = logging.getLogger(__name__)
 
 
 class AddressRefused(OSError):
-    """Blocked, unknown and unreachable addresses alike: which of them it was is told to nobody (2.1 rule 9)."""
+    """Blocked, unknown and unreachable addresses alike: which of them it was, the caller never learns."""
 
     def __init__(self) -> None:
         super().__init__("address cannot be reached")
@@ -65,7 +65,7 @@ class AddressRefused(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """A URL and the vetted addresses (text) that a connection to it must use; the name stays for Host, SNI and TLS."""
+    """A URL and the vetted addresses that a connection to it must use; the name stays for Host, SNI and TLS."""
 
     target: Target
     addresses: tuple[str, ...]
@@ -87,8 +87,10 @@ def _getaddrinfo(host: str) -> list[str]:
 
 
 class NetGuard:
-    """Decides what may be contacted. `allow_private` (BAX_ALLOW_PRIVATE_URLS) lifts addresses and ports for every
-    purpose; what the operator configured himself passes with `trusted`. Schemes and syntax always hold.
+    """Decides what may be contacted.
+
+    `allow_private` (BAX_ALLOW_PRIVATE_URLS) lifts addresses and ports for every purpose; what the operator set
+    passes with `trusted`. Schemes and syntax always hold.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class NetGuard:
         self._lookup = lookup or SystemLookup()
 
     def check_url(self, url: str, purpose: Purpose, *, field: str) -> Target:
-        """Without a look-up: raise ServiceError invalid_argument naming `field` for what can never be reached."""
+        """Without a look-up: ServiceError invalid_argument naming `field` for what can never be reached."""
         try:
             target = self.parse(url, purpose)
         except BadUrl as error:

@@ -55,7 +55,7 @@ class PartFile:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Like `asyncio.to_thread`, but on cancellation waits for the thread: it must not outlive the open file."""
+    """Like `asyncio.to_thread`, but a cancellation waits for the thread: it must not outlive the open file."""
     task = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(task)

@@ -15,6 +15,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from adapters.http.netguard import AddressRefused, NetGuard, Purpose
 
 
+class ConnectionBroken(aiohttp.ClientConnectionError):
+    """The connection was there and ended before the answer."""
+
+
 def guarded_session(
     guard: NetGuard,
     purpose: Purpose,
@@ -28,7 +32,7 @@ def guarded_session(
 
     The resolver hands out vetted addresses only, and the socket factory checks again what is really dialled:
     aiohttp skips the resolver for literal addresses (aio-libs/aiohttp discussion 10224). Redirects are the
-    caller's: pass `allow_redirects=False`.
+    caller's: pass `allow_redirects=False`. One call is one request.
     """
 
     def checked_socket(info: tuple[Any, ...]) -> socket.socket:
@@ -51,16 +55,29 @@ def guarded_session(
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
+        middlewares=(_send_once,),
         read_bufsize=read_buffer,
     )
 
 
 @functools.cache
 def _default_tls() -> ssl.SSLContext:
-    """The system's authorities and certifi's: slim containers lack the first, private authorities are not in the second."""
+    """The system's authorities and certifi's: slim containers lack the first, the second has no private ones."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
+
+
+async def _send_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """aiohttp quietly repeats a GET whose connection broke; our callers count their tries (B-65)."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise ConnectionBroken("the connection broke") from error
 
 
 class _GuardedResolver(AbstractResolver):

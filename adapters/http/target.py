@@ -1,4 +1,4 @@
-"""Strict reading of URLs that came from outside: one parse, whose result is both what is checked and what is dialled."""
+"""Strict reading of URLs that came from outside: one parse gives both what is checked and what is dialled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BadUrl(ValueError):
 class Target:
     """Where a URL leads. `host` is ASCII: a name in lower case, or a canonical address without brackets.
 
-    `path` holds path and query as they go on the wire; it may carry credentials, so it is kept out of the repr.
+    `path` holds path and query as they go on the wire; it may carry credentials, so the repr leaves it out.
     """
 
     scheme: str
@@ -52,8 +52,9 @@ class Target:
 
 
 def parse_target(url: str) -> Target:
-    """Raise BadUrl. User info, backslashes, blanks, control characters and doubtful hosts are refused, since parsers
-    disagree about them and a check by one must not be undone by another.
+    """Raise BadUrl.
+
+    User info, backslashes, blanks, control characters and doubtful hosts are refused: parsers disagree about them.
     """
     if len(url) > _MAX_URL:
         raise BadUrl(f"must be at most {_MAX_URL} characters")

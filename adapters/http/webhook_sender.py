@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from adapters.http.netguard import NetGuard, Purpose
-from adapters.http.session import guarded_session
+from adapters.http.session import ConnectionBroken, guarded_session
 from adapters.http.target import BadUrl
 from server.ports.webhook_sender import PostResult
 
@@ -24,8 +24,9 @@ _KEEPALIVE_SEC = 4.0
 
 
 class HttpWebhookSender:
-    """The WebhookSender port over aiohttp. One instance serves all endpoints; the number of connections is not limited
-    here, so a slow endpoint holds up no other. Close it with `close()`.
+    """The WebhookSender port over aiohttp; one instance serves all endpoints until `close()`.
+
+    The number of connections is not limited here, so a slow endpoint holds up no other.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class HttpWebhookSender:
 
 def _cause(error: Exception) -> str:
     """An endpoint that was reached and broke off is a public one, so saying so gives nothing away."""
-    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientResponseError | HttpProcessingError):
+    if isinstance(error, ConnectionBroken | aiohttp.ClientResponseError | HttpProcessingError):
         return "the endpoint closed the connection without a valid answer"
     return _UNREACHABLE
 

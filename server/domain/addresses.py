@@ -7,8 +7,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# An own table, because `is_global` of older Pythons lets multicast, 6to4, NAT64 and site-local addresses through
-# (CVE-2024-4032 and encoding-and-safety 2.1). 168.63.129.16 is Azure's host agent on a public-looking address.
+# An own table, because `is_global` lets multicast, 6to4, NAT64 and, on older Pythons, more through (CVE-2024-4032).
+# 168.63.129.16 is Azure's host agent on a public-looking address.
 _DENIED_V4 = tuple(
     IPv4Network(text)
     for text in (
@@ -43,7 +43,7 @@ _EMBEDDING = (
 
 
 def effective(address: Address) -> Address:
-    """The address that packets end up at: the IPv4 address inside a mapped, translated or tunnelled IPv6 one."""
+    """Where packets end up: the IPv4 address inside a mapped, translated or tunnelled IPv6 one."""
     if isinstance(address, IPv6Address):
         for network, shift in _EMBEDDING:
             if address in network:
@@ -71,7 +71,7 @@ def ends_in_number(host: str) -> bool:
 
 
 def parse_ipv4(host: str) -> IPv4Address:
-    """An IPv4 address in any notation that C libraries take: `127.1`, `0x7f000001`, `2130706433`, `017700000001`.
+    """An IPv4 address in any notation of the C library: `127.1`, `0x7f000001`, `2130706433`, `017700000001`.
 
     Raise ValueError if it is none.
     """

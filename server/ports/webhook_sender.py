@@ -9,8 +9,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class PostResult:
-    """What came of one POST (WB-47). `status_code` None means no answer; then `error` says why, in words that are
-    safe to show. `latency_ms` runs until the head of the answer, or until the failure.
+    """What came of one POST (WB-47).
+
+    `status_code` None means no answer; then `error` says why, in words that are safe to show. `latency_ms` runs
+    until the head of the answer, or until the failure.
     """
 
     status_code: int | None
@@ -25,11 +27,12 @@ class PostResult:
 
 class WebhookSender(Protocol):
     def check_url(self, url: str, *, field: str) -> None:
-        """Without a look-up: raise ServiceError invalid_argument naming `field` for what can never be posted to."""
+        """Without a look-up: ServiceError invalid_argument naming `field` for what can never be posted to."""
         ...
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> PostResult:
-        """Sends exactly these bytes and headers (`Content-Type` among them). Never raises for what the endpoint or the
-        network does.
+        """Sends exactly these bytes and headers, `Content-Type` among them.
+
+        Never raises for what the endpoint or the network does.
         """
         ...

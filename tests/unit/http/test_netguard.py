@@ -1,4 +1,5 @@
 """The address guard without a network: the host corpus, ports, schemes and odd spellings (2.8 case 17)."""
+# ruff: noqa: RUF001, SIM905 (look-alike characters are the subject, and the corpora read better as tables)
 
 from __future__ import annotations
 
@@ -203,7 +204,9 @@ async def test_resolve_gives_the_vetted_addresses_and_looks_up_once() -> None:
     assert asked == ["s3.example"]
 
 
-@pytest.mark.parametrize("answer", [[], ["10.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["fe80::1%eth0"], ["nonsense"]])
+@pytest.mark.parametrize(
+    "answer", [[], ["10.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["fe80::1%eth0"], ["nonsense"]]
+)
 async def test_resolve_refuses_unknown_and_private_names_alike(answer: list[str]) -> None:
     """2.8 case 18: one answer with a public and a private address is refused; 2.1 rule 9: one error for all."""
 
@@ -217,7 +220,9 @@ async def test_resolve_refuses_unknown_and_private_names_alike(answer: list[str]
 
 async def test_what_the_operator_configured_passes() -> None:
     """Design 13: the operator's own endpoints pass, on any address and port."""
-    pinned = await NetGuard(lookup=_nothing_found).resolve("http://127.0.0.1:9000", Purpose.STORAGE, trusted=True)
+    pinned = await NetGuard(lookup=_nothing_found).resolve(
+        "http://127.0.0.1:9000", Purpose.STORAGE, trusted=True
+    )
     assert pinned.addresses == ("127.0.0.1",)
 
 
