@@ -119,7 +119,7 @@ class SqlJobQueue:
                 for kind in kinds
                 if connection.execute(statement.ready, {"p_kind": kind, **clock}).first() is not None
             )
-            micros = connection.execute(statement.next_due, {"p_kinds": list(kinds), **clock}).scalar_one()
+            micros = connection.execute(statement.next_due, {"p_kinds": list(kinds), **clock}).scalar()
             return Waiting(ready, None if micros is None else micros / _MICROS)
 
         return await self._session.run(work)
