@@ -1,0 +1,72 @@
+"use strict";
+// A page that plays one HLS stream: ?src=<address of a master.m3u8>.
+
+const video = document.getElementById("video");
+const state = document.getElementById("state");
+const levels = document.getElementById("levels");
+const input = document.getElementById("src");
+let hls = null;
+
+function say(text) {
+  state.textContent = text;
+}
+
+function levelButton(label, index) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = label;
+  button.setAttribute("aria-pressed", String(hls.autoLevelEnabled ? index === -1 : index === hls.currentLevel));
+  button.addEventListener("click", () => {
+    hls.currentLevel = index;
+    showLevels();
+  });
+  const item = document.createElement("li");
+  item.append(button);
+  return item;
+}
+
+function describe(level) {
+  const size = level.width ? `${level.width}×${level.height}` : "audio";
+  return `${size}, ${Math.round(level.bitrate / 1000)} kbit/s`;
+}
+
+function showLevels() {
+  levels.replaceChildren(levelButton("auto", -1), ...hls.levels.map((level, i) => levelButton(describe(level), i)));
+}
+
+function play(address) {
+  if (hls) hls.destroy();
+  levels.replaceChildren();
+  say("Loading…");
+  if (!window.Hls || !Hls.isSupported()) {
+    // Safari plays HLS itself.
+    video.src = address;
+    video.play().catch(() => {});
+    return;
+  }
+  hls = new Hls();
+  hls.on(Hls.Events.MANIFEST_PARSED, () => {
+    showLevels();
+    video.play().catch(() => say("Press play."));
+  });
+  hls.on(Hls.Events.LEVEL_SWITCHED, (_, { level }) => {
+    showLevels();
+    say(`Playing ${describe(hls.levels[level])}`);
+  });
+  hls.on(Hls.Events.ERROR, (_, error) => {
+    if (error.fatal) say(`Cannot play: ${error.details}`);
+  });
+  hls.loadSource(address);
+  hls.attachMedia(video);
+}
+
+document.getElementById("open").addEventListener("submit", (event) => {
+  event.preventDefault();
+  play(input.value);
+});
+
+const wanted = new URLSearchParams(location.search).get("src");
+if (wanted) {
+  input.value = wanted;
+  play(wanted);
+}
