@@ -7,11 +7,12 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from server.clock import Clock
 from server.domain.webhook import Delivery, DeliveryAttempt, WebhookEndpoint
 from server.ids import new_id
-from server.ports.unit_of_work import Database
+from server.ports.unit_of_work import AttemptOutcome, Database, UnitOfWork
 from server.ports.webhook_sender import PostResult, WebhookSender
 from server.webhooks.schedule import RetrySchedule
 from server.webhooks.signing import delivery_headers
@@ -72,6 +73,7 @@ class WebhookRelay:
         self._loop: asyncio.Task[None] | None = None
         self._stopping = False
         self._posting: dict[asyncio.Task[None], str] = {}
+        self._outcomes: list[AttemptOutcome] = []
         self._purging: asyncio.Task[None] | None = None
         self._next_purge = clock.now()
         self._lagging: set[str] = set()
@@ -91,12 +93,18 @@ class WebhookRelay:
         if self._loop is not None:
             await self._loop
         running = {*self._posting, *([self._purging] if self._purging else [])}
-        if not running:
-            return
-        _, late = await asyncio.wait(running, timeout=grace_sec)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        if running:
+            _, late = await asyncio.wait(running, timeout=grace_sec)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        if self._outcomes:
+            try:
+                async with self._database.begin() as tx:
+                    await tx.outbox.record_attempts(self._outcomes)
+                    await tx.commit()
+            except Exception:
+                _logger.exception("%d webhook deliveries could not be recorded", len(self._outcomes))
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -105,7 +113,7 @@ class WebhookRelay:
                 pause = await self._round()
             except Exception:
                 # The database may be restarting: nothing is lost, everything due is still there afterwards.
-                _logger.exception("webhook relay could not read the outbox")
+                _logger.exception("webhook relay could not use the outbox")
                 pause = _PAUSE_AFTER_FAULT_SEC
             if pause > 0:
                 with suppress(TimeoutError):
@@ -115,11 +123,14 @@ class WebhookRelay:
     async def _round(self) -> float:
         """Claims once if anything is due; returns the seconds to wait before the next look unless woken."""
         self._purge_if_due()
+        if self._outcomes:
+            await self._record_and_claim()
+            return 0.0
         if len(self._posting) >= self._options.concurrency:
             return self._options.idle_poll_sec
         async with self._database.read() as tx:
             due = await tx.outbox.next_due()
-        if due is not None and due <= self._clock.now() and await self._claim():
+        if due is not None and due <= self._clock.now() and await self._record_and_claim():
             self._pause = _FIRST_PAUSE_SEC
             return 0.0
         pause = self._pause
@@ -128,28 +139,19 @@ class WebhookRelay:
             pause = min(pause, ahead)
         return pause
 
-    async def _claim(self) -> int:
-        """Claims as many deliveries as there are free places and starts to post them."""
-        free = self._options.concurrency - len(self._posting)
+    async def _record_and_claim(self) -> int:
+        """In one transaction, writes down what the last posts came to and claims as many as there are free places."""
+        outcomes = tuple(self._outcomes)
         async with self._database.begin() as tx:
-            claim = tx.outbox.claim_due
-            now, lease, each = self._clock.now(), self._options.lease, self._options.per_endpoint
-            lagging = frozenset(self._lagging)
-            claimed = list(
-                await claim(
-                    owner=self._owner, now=now, lease=lease, limit=free, per_endpoint=each, skip=lagging
-                )
-            )
-            spare = min(free - len(claimed), self._places_for_lagging())
-            if lagging and spare > 0:
-                claimed += await claim(
-                    owner=self._owner, now=now, lease=lease, limit=spare, per_endpoint=each
-                )
+            if outcomes:
+                await tx.outbox.record_attempts(outcomes)
+            claimed = await self._claim(tx)
             endpoints = {
                 delivery.endpoint_id: await tx.webhooks.get(delivery.project_id, delivery.endpoint_id)
                 for delivery in {delivery.endpoint_id: delivery for delivery in claimed}.values()
             }
             await tx.commit()
+        del self._outcomes[: len(outcomes)]
         for delivery in claimed:
             task = asyncio.create_task(
                 self._deliver(delivery, endpoints[delivery.endpoint_id]), name=f"webhook-{delivery.id}"
@@ -158,19 +160,35 @@ class WebhookRelay:
             task.add_done_callback(self._posted)
         return len(claimed)
 
+    async def _claim(self, tx: UnitOfWork) -> list[Delivery]:
+        """First for the endpoints that answer well, then, in what is left of their share, for the lagging ones."""
+        free = self._options.concurrency - len(self._posting)
+        lagging = frozenset(self._lagging)
+        claim = partial(
+            tx.outbox.claim_due,
+            owner=self._owner,
+            now=self._clock.now(),
+            lease=self._options.lease,
+            per_endpoint=self._options.per_endpoint,
+        )
+        claimed = list(await claim(limit=free, skip=lagging)) if free > 0 else []
+        spare = min(free - len(claimed), self._places_for_lagging())
+        if lagging and spare > 0:
+            claimed += await claim(limit=spare)
+        return claimed
+
     def _places_for_lagging(self) -> int:
         taken = sum(endpoint_id in self._lagging for endpoint_id in self._posting.values())
         return max(self._options.concurrency // 2, 1) - taken
 
     def _posted(self, task: asyncio.Task[None]) -> None:
         del self._posting[task]
-        # The next event of that subject may go now.
         self._look.set()
 
     async def _deliver(self, delivery: Delivery, endpoint: WebhookEndpoint | None) -> None:
         if endpoint is None or not endpoint.enabled:
             self._lagging.discard(delivery.endpoint_id)
-            await self._record(delivery, _ENDPOINT_GONE, next_attempt_at=None)
+            self._record(delivery, _ENDPOINT_GONE, next_attempt_at=None)
             return
         started = asyncio.get_running_loop().time()
         result = await self._post(delivery, endpoint)
@@ -180,7 +198,7 @@ class WebhookRelay:
             self._lagging.discard(endpoint.id)
         else:
             self._lagging.add(endpoint.id)
-        await self._record(
+        self._record(
             delivery, result, next_attempt_at=None if result.delivered else self._next_attempt_at(delivery)
         )
 
@@ -199,9 +217,7 @@ class WebhookRelay:
         pause = self._options.schedule.pause(delivery.id, delivery.attempts + 1)
         return None if pause is None else self._clock.now() + pause
 
-    async def _record(
-        self, delivery: Delivery, result: PostResult, *, next_attempt_at: datetime | None
-    ) -> None:
+    def _record(self, delivery: Delivery, result: PostResult, *, next_attempt_at: datetime | None) -> None:
         attempt = DeliveryAttempt(
             id=new_id("wat"),
             delivery_id=delivery.id,
@@ -215,14 +231,7 @@ class WebhookRelay:
             delivered=result.delivered,
             created_at=self._clock.now(),
         )
-        try:
-            async with self._database.begin() as tx:
-                await tx.outbox.record_attempt(
-                    attempt, delivered=result.delivered, next_attempt_at=next_attempt_at
-                )
-                await tx.commit()
-        except Exception:
-            _logger.exception("webhook delivery %s could not be recorded; it will be repeated", delivery.id)
+        self._outcomes.append(AttemptOutcome(attempt, result.delivered, next_attempt_at))
         if not result.delivered:
             _log_failure(attempt, last=next_attempt_at is None)
 
