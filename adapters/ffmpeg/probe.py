@@ -1,0 +1,195 @@
+"""Looks at a source with PyAV in a process of its own: `python -m adapters.ffmpeg.probe FORMAT PATH` prints JSON.
+
+Demuxers and decoders meet hostile bytes here for the first time, so the process is limited and may be killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from server.domain.media import (
+    TRANSCODE_FAILED,
+    AudioStream,
+    MediaError,
+    MediaInfo,
+    SubtitleStream,
+    VideoStream,
+)
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.stream import Stream as StreamAv
+    from av.video.stream import VideoStream as VideoStreamAv
+
+_TRANSFER = {1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240m", 8: "linear", 13: "iec61966-2-1",
+             14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 18: "arib-std-b67"}  # fmt: skip
+_PRIMARIES = {1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 11: "smpte431",
+              12: "smpte432"}  # fmt: skip
+_SPACE = {0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc", 10: "bt2020c",
+          14: "ictcp"}  # fmt: skip
+_RANGE = {1: "tv", 2: "pc"}
+_FIELD_ORDER = {0: "unknown", 1: "progressive"}
+_ESTIMATED = "Estimating duration from bitrate"
+_FIRST_PACKETS = 500
+
+
+def read_media(path: Path, container_format: str) -> dict[str, Any]:
+    """JSON-ready facts, or `{"error": code, "message": text}`."""
+    import av
+    import av.logging
+
+    av.logging.set_level(av.logging.WARNING)
+    with av.logging.Capture(local=False) as log:
+        try:
+            with av.open(
+                f"file:{path}",
+                format=container_format,
+                options={"protocol_whitelist": "file", "probesize": "50000000", "analyzeduration": "20000000"},
+                metadata_errors="replace",
+            ) as container:
+                facts = _facts(container)
+        except av.FFmpegError as error:
+            cause = next((m for _, _, m in log if "not found" in m or "Invalid" in m), str(error.strerror)).strip()
+            return {"error": TRANSCODE_FAILED, "message": f"the source cannot be read: {cause}"}
+    facts["duration_exact"] = not any(_ESTIMATED in message for _, _, message in log)
+    return facts
+
+
+def _facts(container: InputContainer) -> dict[str, Any]:
+    import av
+
+    video: list[dict[str, Any]] = []
+    audio: list[dict[str, Any]] = []
+    subtitles: list[dict[str, Any]] = []
+    for stream in container.streams:
+        context = getattr(stream, "codec_context", None)
+        base = {
+            "index": stream.index,
+            "codec": context.codec.canonical_name if context is not None else "",
+            "default": bool(stream.disposition & av.stream.Disposition.default),
+        }
+        if context is None and stream.type in ("video", "audio"):
+            continue
+        timing = {
+            "bit_rate": (context.bit_rate if context is not None and stream.type != "subtitle" else None) or None,
+            "start_sec": _seconds(stream.start_time, stream.time_base),
+            "duration_sec": _stream_duration(stream),
+        }
+        tags = {"language": stream.metadata.get("language", "")}
+        if stream.type == "video":
+            attached = bool(stream.disposition & av.stream.Disposition.attached_pic)
+            video.append(base | timing | _picture(stream) | {"attached_picture": attached})
+        elif stream.type == "audio":
+            audio.append(base | timing | tags | {"channels": context.channels, "sample_rate": context.sample_rate})
+        elif stream.type == "subtitle":
+            forced = bool(stream.disposition & av.stream.Disposition.forced)
+            subtitles.append(base | tags | {"title": stream.metadata.get("title", ""), "forced": forced})
+    _add_first_frames(container, video)
+    return {
+        "container": container.format.name.split(",")[0],
+        "duration_sec": container.duration / av.time_base if container.duration else None,
+        "start_sec": (container.start_time or 0) / av.time_base,
+        "bit_rate": container.bit_rate or None,
+        "size": container.size,
+        "stream_count": len(container.streams),
+        "video": video,
+        "audio": audio,
+        "subtitles": subtitles,
+    }
+
+
+def _picture(stream: VideoStreamAv) -> dict[str, Any]:
+    context = stream.codec_context
+    base = stream.base_rate if stream.base_rate and 0 < stream.base_rate <= 1000 else None
+    return {
+        "coded_width": context.width,
+        "coded_height": context.height,
+        "sample_aspect": str(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1),
+        "fps_average": str(stream.average_rate) if stream.average_rate else None,
+        "fps_base": str(base) if base else None,
+        "pix_fmt": context.pix_fmt or "",
+        "bit_depth": max((c.bits for c in context.format.components), default=8) if context.format else 8,
+        "color_transfer": _TRANSFER.get(int(context.color_trc), ""),
+        "color_primaries": _PRIMARIES.get(int(context.color_primaries), ""),
+        "color_space": _SPACE.get(int(context.colorspace), ""),
+        "color_range": _RANGE.get(int(context.color_range), ""),
+        "field_order": _FIELD_ORDER.get(int(context.field_order), "interlaced"),
+    }
+
+
+def _add_first_frames(container: InputContainer, video: list[dict[str, Any]]) -> None:
+    """Rotation and real interlacing show only in decoded frames; one frame of each picture stream is enough."""
+    import av
+
+    waiting = {entry["index"]: entry for entry in video if not entry["attached_picture"]}
+    if not waiting:
+        return
+    streams = [container.streams[index] for index in waiting]
+    # A damaged start is no reason to refuse: the encode itself shows how far the source goes.
+    with contextlib.suppress(av.FFmpegError):
+        for number, packet in enumerate(container.demux(streams)):
+            if not waiting or number > _FIRST_PACKETS:
+                return
+            if packet.stream_index not in waiting:
+                continue
+            for frame in packet.decode():
+                entry = waiting.pop(packet.stream_index, None)
+                if entry is not None:
+                    entry["rotation"] = round(-frame.rotation / 90) * 90 % 360
+                    if frame.interlaced_frame:
+                        entry["field_order"] = "interlaced"
+                break
+
+
+def _stream_duration(stream: StreamAv) -> float | None:
+    known = _seconds(stream.duration, stream.time_base)
+    tag = stream.metadata.get("DURATION", "")
+    if known is None and tag.count(":") == 2:
+        # Matroska's tag, written as the end of the stream on the file's clock.
+        with contextlib.suppress(ValueError):
+            hours, minutes, seconds = (float(part) for part in tag.split(":"))
+            known = hours * 3600 + minutes * 60 + seconds - (_seconds(stream.start_time, stream.time_base) or 0.0)
+    return known
+
+
+def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
+    return None if ticks is None or time_base is None else float(ticks * time_base)
+
+
+def media_info(facts: dict[str, Any]) -> MediaInfo:
+    """The child's JSON as values. Raise MediaError for its `error`."""
+    if "error" in facts:
+        raise MediaError(facts["error"], facts["message"])
+    return MediaInfo(
+        container=facts["container"],
+        duration_sec=facts["duration_sec"],
+        start_sec=facts["start_sec"],
+        bit_rate=facts["bit_rate"],
+        size=facts["size"],
+        stream_count=facts["stream_count"],
+        duration_exact=facts["duration_exact"],
+        video=tuple(_video(entry) for entry in facts["video"]),
+        audio=tuple(AudioStream(**entry) for entry in facts["audio"] if entry["channels"]),
+        subtitles=tuple(SubtitleStream(**entry) for entry in facts["subtitles"]),
+    )
+
+
+def _video(entry: dict[str, Any]) -> VideoStream:
+    aspect = Fraction(entry.pop("sample_aspect"))
+    if not Fraction(1, 20) <= aspect <= 20:
+        aspect = Fraction(1)
+    rotation = entry.pop("rotation", 0)
+    width, height = max(1, round(entry["coded_width"] * aspect)), entry["coded_height"]
+    if rotation in (90, 270):
+        width, height = height, width
+    rates = {key: Fraction(entry.pop(key) or 0) or None for key in ("fps_average", "fps_base")}
+    return VideoStream(**entry, **rates, width=width, height=height, sample_aspect=aspect, rotation=rotation)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(read_media(Path(sys.argv[2]), sys.argv[1])) + "\n")
