@@ -64,7 +64,7 @@ def _listing(by_endpoint: bool) -> tuple[Any, Any]:
     page = (
         select(*(_a.c[name] for name in _LOGGED))
         .where(*where)
-        .order_by(_a.c.created_at.desc(), _a.c.id.desc())
+        .order_by(_a.c.sequence.desc())
         .limit(bindparam("p_limit"))
         .offset(bindparam("p_offset"))
     )

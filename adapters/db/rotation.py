@@ -58,14 +58,14 @@ async def check_canary(database: SqlDatabase) -> None:
 
 async def _stored_canary(database: SqlDatabase) -> bytes:
     async with database.read() as tx:
-        stored: bytes | None = await tx.run_sync(lambda connection: connection.execute(_GET_CANARY).scalar())
-    if stored is not None:
-        return stored
+        known: bytes | None = await tx.run_sync(lambda connection: connection.execute(_GET_CANARY).scalar())
+    if known is not None:
+        return known
     fresh = database.secret_box.seal(_CANARY, context=_CANARY_CONTEXT)
     async with database.begin() as tx:
         await tx.run_sync(lambda connection: connection.execute(_ADD_CANARY, {"id": 1, "sealed": fresh}))
         # Another process may have been first.
-        stored = await tx.run_sync(lambda connection: connection.execute(_GET_CANARY).scalar_one())
+        stored: bytes = await tx.run_sync(lambda connection: connection.execute(_GET_CANARY).scalar_one())
         await tx.commit()
     return stored
 

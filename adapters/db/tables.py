@@ -197,7 +197,8 @@ deliveries = Table(
 delivery_attempts = Table(
     "delivery_attempts",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("sequence", big_serial(), primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False),
     Column("project_id", Text, nullable=False),
     Column("delivery_id", Text, nullable=False),
     Column("endpoint_id", Text, nullable=False),
@@ -209,8 +210,8 @@ delivery_attempts = Table(
     Column("latency_ms", Integer, nullable=False),
     Column("delivered", Boolean, nullable=False),
     Column("created_at", Moment, nullable=False),
-    Index("ix_delivery_attempts_project", "project_id", "created_at", "id"),
-    Index("ix_delivery_attempts_endpoint", "endpoint_id", "created_at", "id"),
+    Index("ix_delivery_attempts_project", "project_id", "sequence"),
+    Index("ix_delivery_attempts_endpoint", "endpoint_id", "sequence"),
     Index("ix_delivery_attempts_created", "created_at"),
 )
 

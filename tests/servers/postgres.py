@@ -113,7 +113,7 @@ class PostgresServer:
             user=account.pw_uid if account else None,
             group=account.pw_gid if account else None,
             extra_groups=[] if account else None,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no other thread of a test run forks here
         )
 
 

@@ -16,6 +16,12 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "delivery_attempts",
+        sa.Column(
+            "sequence",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("project_id", sa.Text(), nullable=False),
         sa.Column("delivery_id", sa.Text(), nullable=False),
@@ -28,16 +34,12 @@ def upgrade() -> None:
         sa.Column("latency_ms", sa.Integer(), nullable=False),
         sa.Column("delivered", sa.Boolean(), nullable=False),
         sa.Column("created_at", Moment(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_delivery_attempts"),
+        sa.PrimaryKeyConstraint("sequence", name="pk_delivery_attempts"),
     )
     with op.batch_alter_table("delivery_attempts", schema=None) as batch_op:
         batch_op.create_index("ix_delivery_attempts_created", ["created_at"], unique=False)
-        batch_op.create_index(
-            "ix_delivery_attempts_endpoint", ["endpoint_id", "created_at", "id"], unique=False
-        )
-        batch_op.create_index(
-            "ix_delivery_attempts_project", ["project_id", "created_at", "id"], unique=False
-        )
+        batch_op.create_index("ix_delivery_attempts_endpoint", ["endpoint_id", "sequence"], unique=False)
+        batch_op.create_index("ix_delivery_attempts_project", ["project_id", "sequence"], unique=False)
 
     op.create_table(
         "events",
