@@ -23,6 +23,8 @@ from server.ports.fetch import Downloaded, DownloadError
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _FLUSH_BYTES = 1024 * 1024
 _FLUSH_SEC = 0.5
+# A broken connection costs what aiohttp holds unread, up to twice this; the resumed request brings it again.
+_READ_BUFFER = 256 * 1024
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18}|\*)")
 
 # One text for blocked, refused, unknown and unreachable: nobody shall map our network by it (design section 13).
@@ -78,7 +80,7 @@ class HttpSourceFetcher:
             Purpose.INPUT,
             connect_timeout_sec=self._limits.connect_sec,
             tls=self._tls,
-            read_buffer=_FLUSH_BYTES,
+            read_buffer=_READ_BUFFER,
         )
         session.headers.update({"User-Agent": self._user_agent, "Accept-Encoding": "identity"})
         try:
