@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +19,7 @@ from server.webhooks.envelopes import baxstream_event
 from server.webhooks.recorder import OutboxRecorder
 from server.webhooks.relay import RelayOptions, WebhookRelay
 from server.webhooks.schedule import RetrySchedule
+from tests.conftest import Eventually
 
 PROJECT = ProjectId("cl_proj_abc123")
 OTHER_PROJECT = ProjectId("cl_proj_other")
@@ -41,18 +40,12 @@ class ManualClock:
         self.moment += step
 
 
-async def until(condition: Callable[[], Awaitable[bool]], *, deadline_sec: float = 20.0) -> None:
-    """Waits for something that only a look into the database shows."""
-    async with asyncio.timeout(deadline_sec):
-        while not await condition():  # noqa: ASYNC110 - a database sets no event
-            await asyncio.sleep(0.01)
-
-
 @dataclass
 class Stage:
     """One database with what delivers from it. Leaving the block stops every relay and sender."""
 
     database: Database
+    eventually: Eventually
     clock: ManualClock = field(default_factory=ManualClock)
     relays: list[WebhookRelay] = field(default_factory=list)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -167,11 +160,12 @@ class Stage:
     async def logged(self, count: int, endpoint: WebhookEndpoint | None = None) -> list[DeliveryAttempt]:
         """The delivery log once it has `count` entries."""
 
-        async def enough() -> bool:
-            return len(await self.attempts(endpoint)) >= count
+        async def enough() -> list[DeliveryAttempt]:
+            found = await self.attempts(endpoint)
+            return found if len(found) >= count else []
 
-        await until(enough)
-        return await self.attempts(endpoint)
+        found: list[DeliveryAttempt] = await self.eventually(enough)
+        return found
 
     async def next_due(self) -> datetime | None:
         async with self.database.read() as tx:
