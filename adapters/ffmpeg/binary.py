@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 from server.errors import ServiceError, unavailable
 
@@ -18,16 +19,16 @@ def resolve_ffmpeg(configured: str | None = None) -> str:
         found = shutil.which(chosen)
         if found is None:
             raise _missing(f"BAX_FFMPEG names {chosen}, which is no executable file")
-        return os.path.abspath(found)
+        return str(Path(found).absolute())
     try:
         import imageio_ffmpeg
 
-        return os.path.abspath(imageio_ffmpeg.get_ffmpeg_exe())
+        return str(Path(imageio_ffmpeg.get_ffmpeg_exe()).absolute())
     except (ImportError, RuntimeError):
         found = shutil.which("ffmpeg")
     if found is None:
         raise _missing("no FFmpeg found")
-    return os.path.abspath(found)
+    return str(Path(found).absolute())
 
 
 def _missing(cause: str) -> ServiceError:

@@ -12,9 +12,11 @@ from pathlib import Path
 from adapters.ffmpeg import graph
 from adapters.ffmpeg.binary import resolve_ffmpeg
 from adapters.ffmpeg.failures import failure
+from adapters.ffmpeg.poster import make_poster
 from adapters.ffmpeg.probe import media_info
 from adapters.ffmpeg.process import Heartbeat, Limits, run_guarded
 from adapters.ffmpeg.sniff import sniff
+from adapters.ffmpeg.subtitles import extract_subtitles
 from server.domain.hls import Segment, segment_name
 from server.domain.ladder import EncodePlan, Rendition
 from server.domain.media import TRANSCODE_FAILED, UNSUPPORTED_FORMAT, MediaError, MediaInfo
@@ -23,7 +25,6 @@ from server.ports.encoder import EncodedRendition, EncodedSegment, EncodeProgres
 
 PROBE_TIMEOUT_SEC = 15.0
 STALL_TIMEOUT_SEC = 120.0
-POSTER_TIMEOUT_SEC = 30.0
 _PROBE_LIMITS = Limits(address_space=1 << 30, cpu_sec=15, nice=0)
 # An AAC encoder's first packet carries this much priming before sample 0.
 _AAC_PRIMING_TICKS = 1024 * CLOCK // 48_000
@@ -45,7 +46,9 @@ class FfmpegEncoder:
     async def probe(self, source: Path) -> MediaInfo:
         container = await asyncio.to_thread(sniff, source)
         if container is None:
-            raise MediaError(UNSUPPORTED_FORMAT, "the source is not a video or audio file of a supported format")
+            raise MediaError(
+                UNSUPPORTED_FORMAT, "the source is not a video or audio file of a supported format"
+            )
         lines: list[str] = []
 
         async def keep(line: str) -> None:
@@ -61,7 +64,9 @@ class FfmpegEncoder:
         if outcome.stalled:
             raise MediaError(TRANSCODE_FAILED, "the source could not be examined in time")
         if outcome.returncode != 0 or not lines:
-            raise MediaError(TRANSCODE_FAILED, "the source could not be examined: it needs too much memory or time")
+            raise MediaError(
+                TRANSCODE_FAILED, "the source could not be examined: it needs too much memory or time"
+            )
         return media_info(json.loads(lines[-1]))
 
     async def encode(
@@ -78,7 +83,9 @@ class FfmpegEncoder:
             (work_dir / rendition.name).mkdir(parents=True, exist_ok=True)
         heartbeat = Heartbeat()
         progress = _ProgressReader(plan, heartbeat, on_progress)
-        collectors = [_Collector(plan, rendition, work_dir, heartbeat, on_segment) for rendition in plan.renditions]
+        collectors = [
+            _Collector(plan, rendition, work_dir, heartbeat, on_segment) for rendition in plan.renditions
+        ]
         outcome = await run_guarded(
             lambda fds: graph.encode_command(binary, plan, source.resolve(), fds),
             cwd=work_dir,
@@ -101,10 +108,12 @@ class FfmpegEncoder:
         )
 
     async def subtitles(self, plan: EncodePlan, info: MediaInfo, source: Path) -> tuple[SubtitleTrack, ...]:
-        return ()
+        if not plan.subtitle_indexes:
+            return ()
+        return await extract_subtitles(resolve_ffmpeg(self._configured), plan, info, source)
 
     async def thumbnail(self, plan: EncodePlan, source: Path, work_dir: Path, target: Path) -> bool:
-        return False
+        return await make_poster(resolve_ffmpeg(self._configured), plan, source, work_dir, target)
 
 
 class _ProgressReader:
@@ -142,7 +151,12 @@ class _Collector:
     """Follows one rendition's segment list, measures each finished file and hands it on."""
 
     def __init__(
-        self, plan: EncodePlan, rendition: Rendition, work_dir: Path, heartbeat: Heartbeat, on_segment: SegmentHandler
+        self,
+        plan: EncodePlan,
+        rendition: Rendition,
+        work_dir: Path,
+        heartbeat: Heartbeat,
+        on_segment: SegmentHandler,
     ) -> None:
         self._plan = plan
         self._name = rendition.name
@@ -183,7 +197,9 @@ class _Collector:
         index = len(self._segments)
         path = self._folder / segment_name(index)
         if name != path.name:
-            raise MediaError(TRANSCODE_FAILED, f"the encoder wrote {name} where {path.name} was due", retryable=True)
+            raise MediaError(
+                TRANSCODE_FAILED, f"the encoder wrote {name} where {path.name} was due", retryable=True
+            )
         self._heartbeat.touch()
         size, scan = await asyncio.to_thread(_measure, path)
         if index == 0:
@@ -215,7 +231,9 @@ def _measure(path: Path) -> tuple[int, SegmentScan]:
     try:
         return len(data), scan_segment(data)
     except NotTransportStream as error:
-        raise MediaError(TRANSCODE_FAILED, f"the encoder wrote a broken segment: {error}", retryable=True) from error
+        raise MediaError(
+            TRANSCODE_FAILED, f"the encoder wrote a broken segment: {error}", retryable=True
+        ) from error
 
 
 def _start_pts(scan: SegmentScan) -> int:

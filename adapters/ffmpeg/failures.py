@@ -57,7 +57,9 @@ def failure(outcome: Outcome, *, done_sec: float) -> MediaError:
     if outcome.returncode < 0:
         name = signal.Signals(-outcome.returncode).name
         if name in ("SIGXCPU", "SIGXFSZ"):
-            return MediaError(TRANSCODE_FAILED, f"the conversion used more resources than its length allows{at}")
+            return MediaError(
+                TRANSCODE_FAILED, f"the conversion used more resources than its length allows{at}"
+            )
         return MediaError(TRANSCODE_FAILED, f"the encoder was ended by {name}{at}", retryable=True)
     cause = cause_of(outcome.log) or f"FFmpeg ended with status {outcome.returncode}"
     return MediaError(TRANSCODE_FAILED, f"the source cannot be converted{at}: {cause}")

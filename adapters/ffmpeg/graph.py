@@ -10,6 +10,7 @@ from typing import Any
 import ffmpeg
 
 from adapters.ffmpeg.sniff import FORMAT_WHITELIST
+from server.domain.hls import START_PTS
 from server.domain.ladder import EncodePlan, PictureFixes, Rendition, VideoTrack
 
 _GLOBAL = ("-hide_banner", "-nostdin", "-loglevel", "level+warning", "-y")
@@ -17,6 +18,10 @@ _PROGRESS = ("-progress", "pipe:1", "-nostats", "-stats_period", "0.5")
 _MAX_PIXELS = 40_000_000
 _MAX_STREAMS = 64
 _SAMPLE_RATE = 48_000
+# No muxer on the way may shift times by its own delay, so that media time 0 is START_PTS in every rendition: MPEG-TS
+# adds twice its `max_delay` of 0.7 s.
+_KEEP_TIMES = {"avoid_negative_ts": "disabled"}
+_TS_OPTIONS = f"max_delay={START_PTS * 1_000_000 // 90_000 // 2}\\:avoid_negative_ts=disabled"
 # The segment muxer cuts at the first IDR at or after n × segment_time; times in 90 kHz ticks may fall short of the
 # exact product by a rounding, so it is asked for slightly less.
 _CUT_SLACK_SEC = Fraction(20, 1_000_000)
@@ -34,7 +39,7 @@ def encode_command(binary: str, plan: EncodePlan, source: Path, list_fds: Sequen
     """
     opened = _source(plan.container, source, t=plan.max_duration_sec)
     streams: list[Any] = []
-    options: dict[str, Any] = {"f": "tee", "map_metadata": -1, "map_chapters": -1}
+    options: dict[str, Any] = {"f": "tee", "map_metadata": -1, "map_chapters": -1, **_KEEP_TIMES}
     if plan.video_index is not None:
         streams += _pictures(opened[str(plan.video_index)], plan)
         options |= _video_options(plan)
@@ -45,14 +50,10 @@ def encode_command(binary: str, plan: EncodePlan, source: Path, list_fds: Sequen
     return _argv(binary, ffmpeg.output(*streams, slaves, **options), *_PROGRESS)
 
 
-def subtitles_command(binary: str, plan: EncodePlan, source: Path) -> list[str]:
-    """Every text subtitle stream as `subtitle_{stream index}.vtt` in the working directory."""
-    opened = _source(plan.container, source)
-    outputs = [
-        ffmpeg.output(opened[str(index)], f"file:subtitle_{index}.vtt", f="webvtt", **{"c:s": "webvtt"})
-        for index in plan.subtitle_indexes
-    ]
-    return _argv(binary, ffmpeg.merge_outputs(*outputs))
+def subtitle_command(binary: str, plan: EncodePlan, index: int, source: Path, target: Path) -> list[str]:
+    """One text subtitle stream as a WebVTT file."""
+    stream = _source(plan.container, source)[str(index)]
+    return _argv(binary, ffmpeg.output(stream, f"file:{target}", f="webvtt", **{"c:s": "webvtt"}))
 
 
 def poster_command(binary: str, segment: Path, target: Path, *, skip_black: bool) -> list[str]:
@@ -179,7 +180,9 @@ def _slave(plan: EncodePlan, rendition: Rendition, fd: int) -> str:
     length = plan.segment_sec - (_CUT_SLACK_SEC if plan.fps else 0)
     options = {
         "f": "segment",
+        **_KEEP_TIMES,
         "segment_format": "mpegts",
+        "segment_format_options": f"'{_TS_OPTIONS}'",
         "segment_time": f"{float(length):.6f}",
         # One muxer for all segments keeps continuity counters and timestamps running (Apple [7.2]).
         "individual_header_trailer": "0",
@@ -193,5 +196,9 @@ def _slave(plan: EncodePlan, rendition: Rendition, fd: int) -> str:
 def _jpeg(picture: Any, target: Path) -> Any:
     small = picture.filter("scale", f"min({_POSTER_WIDTH},iw)", "-2").filter("setsar", "1")
     return ffmpeg.output(
-        small, f"file:{target}", f="image2", update=1, **{"c:v": "mjpeg", "q:v": 3, "frames:v": 1, "pix_fmt": "yuvj420p"}
+        small,
+        f"file:{target}",
+        f="image2",
+        update=1,
+        **{"c:v": "mjpeg", "q:v": 3, "frames:v": 1, "pix_fmt": "yuvj420p"},
     )

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (bound, bound))
     os.nice(order["nice"])
-    os.execv(argv[2], argv[2:])
+    os.execv(argv[2], argv[2:])  # noqa: S606 - this is what the wrapper is for
 
 
 if __name__ == "__main__":

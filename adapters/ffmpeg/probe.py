@@ -23,8 +23,6 @@ from server.domain.media import (
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.stream import Stream as StreamAv
-    from av.video.stream import VideoStream as VideoStreamAv
 
 _TRANSFER = {1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240m", 8: "linear", 13: "iec61966-2-1",
              14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 18: "arib-std-b67"}  # fmt: skip
@@ -36,6 +34,9 @@ _RANGE = {1: "tv", 2: "pc"}
 _FIELD_ORDER = {0: "unknown", 1: "progressive"}
 _ESTIMATED = "Estimating duration from bitrate"
 _FIRST_PACKETS = 500
+# Formats with a tick rate instead of a frame rate report that as base rate.
+_MAX_BASE_RATE = 1000
+_MAX_SAMPLE_ASPECT = 20
 
 
 def read_media(path: Path, container_format: str) -> dict[str, Any]:
@@ -49,12 +50,18 @@ def read_media(path: Path, container_format: str) -> dict[str, Any]:
             with av.open(
                 f"file:{path}",
                 format=container_format,
-                options={"protocol_whitelist": "file", "probesize": "50000000", "analyzeduration": "20000000"},
+                options={
+                    "protocol_whitelist": "file",
+                    "probesize": "50000000",
+                    "analyzeduration": "20000000",
+                },
                 metadata_errors="replace",
             ) as container:
                 facts = _facts(container)
         except av.FFmpegError as error:
-            cause = next((m for _, _, m in log if "not found" in m or "Invalid" in m), str(error.strerror)).strip()
+            cause = next(
+                (m for _, _, m in log if "not found" in m or "Invalid" in m), str(error.strerror)
+            ).strip()
             return {"error": TRANSCODE_FAILED, "message": f"the source cannot be read: {cause}"}
     facts["duration_exact"] = not any(_ESTIMATED in message for _, _, message in log)
     return facts
@@ -63,33 +70,12 @@ def read_media(path: Path, container_format: str) -> dict[str, Any]:
 def _facts(container: InputContainer) -> dict[str, Any]:
     import av
 
-    video: list[dict[str, Any]] = []
-    audio: list[dict[str, Any]] = []
-    subtitles: list[dict[str, Any]] = []
+    streams: dict[str, list[dict[str, Any]]] = {"video": [], "audio": [], "subtitle": []}
     for stream in container.streams:
-        context = getattr(stream, "codec_context", None)
-        base = {
-            "index": stream.index,
-            "codec": context.codec.canonical_name if context is not None else "",
-            "default": bool(stream.disposition & av.stream.Disposition.default),
-        }
-        if context is None and stream.type in ("video", "audio"):
-            continue
-        timing = {
-            "bit_rate": (context.bit_rate if context is not None and stream.type != "subtitle" else None) or None,
-            "start_sec": _seconds(stream.start_time, stream.time_base),
-            "duration_sec": _stream_duration(stream),
-        }
-        tags = {"language": stream.metadata.get("language", "")}
-        if stream.type == "video":
-            attached = bool(stream.disposition & av.stream.Disposition.attached_pic)
-            video.append(base | timing | _picture(stream) | {"attached_picture": attached})
-        elif stream.type == "audio":
-            audio.append(base | timing | tags | {"channels": context.channels, "sample_rate": context.sample_rate})
-        elif stream.type == "subtitle":
-            forced = bool(stream.disposition & av.stream.Disposition.forced)
-            subtitles.append(base | tags | {"title": stream.metadata.get("title", ""), "forced": forced})
-    _add_first_frames(container, video)
+        # No codec context: FFmpeg knows no decoder, so the stream cannot be used.
+        if stream.type in streams and stream.codec_context is not None:
+            streams[stream.type].append(_stream_facts(stream))
+    _add_first_frames(container, streams["video"])
     return {
         "container": container.format.name.split(",")[0],
         "duration_sec": container.duration / av.time_base if container.duration else None,
@@ -97,15 +83,39 @@ def _facts(container: InputContainer) -> dict[str, Any]:
         "bit_rate": container.bit_rate or None,
         "size": container.size,
         "stream_count": len(container.streams),
-        "video": video,
-        "audio": audio,
-        "subtitles": subtitles,
+        "video": streams["video"],
+        "audio": streams["audio"],
+        "subtitles": streams["subtitle"],
     }
 
 
-def _picture(stream: VideoStreamAv) -> dict[str, Any]:
+def _stream_facts(stream: Any) -> dict[str, Any]:
+    from av.stream import Disposition
+
+    context, flags = stream.codec_context, stream.disposition
+    facts = {
+        "index": stream.index,
+        "codec": context.codec.canonical_name,
+        "default": bool(flags & Disposition.default),
+    }
+    timing = {
+        "start_sec": _seconds(stream.start_time, stream.time_base),
+        "duration_sec": _stream_duration(stream),
+    }
+    language = {"language": stream.metadata.get("language", "")}
+    if stream.type == "video":
+        attached = {"attached_picture": bool(flags & Disposition.attached_pic)}
+        return facts | timing | attached | _picture(stream) | {"bit_rate": context.bit_rate or None}
+    if stream.type == "audio":
+        sound = {"channels": context.channels, "sample_rate": context.sample_rate}
+        return facts | timing | language | sound | {"bit_rate": context.bit_rate or None}
+    title = {"title": stream.metadata.get("title", ""), "forced": bool(flags & Disposition.forced)}
+    return facts | language | title
+
+
+def _picture(stream: Any) -> dict[str, Any]:
     context = stream.codec_context
-    base = stream.base_rate if stream.base_rate and 0 < stream.base_rate <= 1000 else None
+    base = stream.base_rate if stream.base_rate and 0 < stream.base_rate <= _MAX_BASE_RATE else None
     return {
         "coded_width": context.width,
         "coded_height": context.height,
@@ -125,35 +135,33 @@ def _picture(stream: VideoStreamAv) -> dict[str, Any]:
 def _add_first_frames(container: InputContainer, video: list[dict[str, Any]]) -> None:
     """Rotation and real interlacing show only in decoded frames; one frame of each picture stream is enough."""
     import av
+    from av.video.frame import VideoFrame
 
     waiting = {entry["index"]: entry for entry in video if not entry["attached_picture"]}
     if not waiting:
         return
-    streams = [container.streams[index] for index in waiting]
     # A damaged start is no reason to refuse: the encode itself shows how far the source goes.
     with contextlib.suppress(av.FFmpegError):
-        for number, packet in enumerate(container.demux(streams)):
+        for number, packet in enumerate(container.demux([container.streams[index] for index in waiting])):
             if not waiting or number > _FIRST_PACKETS:
                 return
-            if packet.stream_index not in waiting:
-                continue
-            for frame in packet.decode():
+            for frame in packet.decode() if packet.stream_index in waiting else ():
                 entry = waiting.pop(packet.stream_index, None)
-                if entry is not None:
+                if entry is not None and isinstance(frame, VideoFrame):
                     entry["rotation"] = round(-frame.rotation / 90) * 90 % 360
-                    if frame.interlaced_frame:
-                        entry["field_order"] = "interlaced"
-                break
+                    entry["field_order"] = "interlaced" if frame.interlaced_frame else entry["field_order"]
 
 
-def _stream_duration(stream: StreamAv) -> float | None:
+def _stream_duration(stream: Any) -> float | None:
     known = _seconds(stream.duration, stream.time_base)
     tag = stream.metadata.get("DURATION", "")
     if known is None and tag.count(":") == 2:
         # Matroska's tag, written as the end of the stream on the file's clock.
         with contextlib.suppress(ValueError):
             hours, minutes, seconds = (float(part) for part in tag.split(":"))
-            known = hours * 3600 + minutes * 60 + seconds - (_seconds(stream.start_time, stream.time_base) or 0.0)
+            known = (
+                hours * 3600 + minutes * 60 + seconds - (_seconds(stream.start_time, stream.time_base) or 0.0)
+            )
     return known
 
 
@@ -181,14 +189,17 @@ def media_info(facts: dict[str, Any]) -> MediaInfo:
 
 def _video(entry: dict[str, Any]) -> VideoStream:
     aspect = Fraction(entry.pop("sample_aspect"))
-    if not Fraction(1, 20) <= aspect <= 20:
+    if not Fraction(1, _MAX_SAMPLE_ASPECT) <= aspect <= _MAX_SAMPLE_ASPECT:
         aspect = Fraction(1)
     rotation = entry.pop("rotation", 0)
     width, height = max(1, round(entry["coded_width"] * aspect)), entry["coded_height"]
     if rotation in (90, 270):
         width, height = height, width
-    rates = {key: Fraction(entry.pop(key) or 0) or None for key in ("fps_average", "fps_base")}
-    return VideoStream(**entry, **rates, width=width, height=height, sample_aspect=aspect, rotation=rotation)
+    return VideoStream(
+        **entry
+        | {key: Fraction(entry[key]) if entry[key] else None for key in ("fps_average", "fps_base")}
+        | {"width": width, "height": height, "sample_aspect": aspect, "rotation": rotation}
+    )
 
 
 if __name__ == "__main__":

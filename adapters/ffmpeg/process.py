@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -95,7 +96,8 @@ async def run_guarded(
     async with _open_pipes(len(on_pipes)) as (readers, write_ends):
         process = await _spawn(command(write_ends), cwd=cwd, limits=limits, inherit=write_ends)
         _close(write_ends)
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         try:
             async with asyncio.timeout(wall_timeout_sec), asyncio.TaskGroup() as group:
                 watchdog = group.create_task((heartbeat or Heartbeat()).watch(stall_timeout_sec or 1e9))
@@ -168,8 +170,9 @@ async def _open_pipes(count: int) -> AsyncIterator[tuple[list[asyncio.StreamRead
             read_end, write_end = os.pipe()
             write_ends.append(write_end)
             reader = asyncio.StreamReader()
-            protocol = asyncio.StreamReaderProtocol(reader)
-            transport, _protocol = await loop.connect_read_pipe(lambda p=protocol: p, os.fdopen(read_end, "rb", 0))
+            transport, _ = await loop.connect_read_pipe(
+                functools.partial(asyncio.StreamReaderProtocol, reader), os.fdopen(read_end, "rb", 0)
+            )
             readers.append(reader)
             transports.append(transport)
         yield readers, tuple(write_ends)

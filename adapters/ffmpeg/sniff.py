@@ -6,7 +6,20 @@ from pathlib import Path
 
 # FFmpeg demuxers that a source may be opened with. Text formats (hls, dash, concat, sdp) and picture sequences, which
 # can name other files, are not among them (encoding-and-safety 2.2).
-ALLOWED_FORMATS = ("mov", "matroska", "avi", "flv", "mpegts", "mpeg", "ogg", "wav", "mp3", "aac", "flac", "asf")
+ALLOWED_FORMATS = (
+    "mov",
+    "matroska",
+    "avi",
+    "flv",
+    "mpegts",
+    "mpeg",
+    "ogg",
+    "wav",
+    "mp3",
+    "aac",
+    "flac",
+    "asf",
+)
 # What `-format_whitelist` must hold to let exactly these pass: FFmpeg compares whole demuxer names.
 FORMAT_WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,ogg,wav,mp3,aac,flac,asf"
 
@@ -44,9 +57,9 @@ def _is_transport_stream(head: bytes) -> bool:
     """188-byte packets, or 192 with a time code before each (MTS, M2TS); the first may be cut."""
     for size in (188, 192):
         for start in range(size):
-            if head[start] == 0x47 and len(head) > start + 4 * size:
-                if all(head[at] == 0x47 for at in range(start, min(len(head), start + 40 * size), size)):
-                    return True
+            packets = range(start, min(len(head), start + 40 * size), size)
+            if len(packets) > 3 and all(head[at] == 0x47 for at in packets):
+                return True
     return False
 
 

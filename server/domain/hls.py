@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +16,8 @@ PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
 SEGMENT_TYPE = "video/mp2t"
 SUBTITLE_TYPE = "text/vtt"
 VERSION = 6
+# 90 kHz time stamp of media time 0 in every rendition: room for B-frames and AAC priming before it.
+START_PTS = 126_000
 SUBTITLE_GROUP = "subs"
 # Apple [1.32]: the first variant is what players start with and should need about this much.
 FIRST_VARIANT_RATE = 2_000_000
@@ -70,7 +73,7 @@ def segment_name(index: int) -> str:
 
 def media_playlist(segments: Sequence[Segment], *, target_duration: int, ended: bool) -> str:
     """EVENT while the encode runs, VOD with ENDLIST at its end; the target duration is the same in both."""
-    longest = max((int(segment.duration_sec + 0.5) for segment in segments), default=0)
+    longest = max((math.floor(segment.duration_sec + 0.5) for segment in segments), default=0)
     lines = [
         "#EXTM3U",
         f"#EXT-X-VERSION:{VERSION}",
@@ -168,7 +171,7 @@ def _media(track: SubtitleVariant) -> str:
     name = "".join(c for c in track.name if c not in '"\r\n')
     return (
         f'#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="{SUBTITLE_GROUP}",NAME="{name}",LANGUAGE="{track.language}",'
-        f"DEFAULT={_yes(track.default)},AUTOSELECT=YES,FORCED={_yes(track.forced)},URI=\"{track.uri}\""
+        f'DEFAULT={_yes(track.default)},AUTOSELECT=YES,FORCED={_yes(track.forced)},URI="{track.uri}"'
     )
 
 

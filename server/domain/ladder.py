@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
@@ -52,7 +52,8 @@ _STANDARD_FPS = tuple(
     Fraction(*pair)
     for pair in (
         (5, 1), (8, 1), (10, 1), (12, 1), (15, 1), (20, 1), (24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1),
-        (48000, 1001), (48, 1), (50, 1), (60000, 1001), (60, 1),
+        (48000, 1001), (48, 1), (50, 1), (60000, 1001), (60, 1), (90, 1), (100, 1), (120000, 1001), (120, 1),
+        (144, 1), (240000, 1001), (240, 1),
     )
 )  # fmt: skip
 
@@ -152,7 +153,9 @@ class EncodePlan:
         return 0 if rendition.audio is None else self.audio_tracks[rendition.audio]
 
 
-def plan_encode(info: MediaInfo, settings: ConversionSettings, limits: MediaLimits | None = None) -> EncodePlan:
+def plan_encode(
+    info: MediaInfo, settings: ConversionSettings, limits: MediaLimits | None = None
+) -> EncodePlan:
     """Raise MediaError UNSUPPORTED_FORMAT for what cannot or may not be converted."""
     limits = limits or MediaLimits()
     check_limits(info, limits)
@@ -207,7 +210,8 @@ def plan_encode(info: MediaInfo, settings: ConversionSettings, limits: MediaLimi
 
 def rendition_size(width: int, height: int, preset: Preset) -> tuple[int, int]:
     """Even size that fits the preset's box, turned for portrait sources (design section 12), never above the source
-    (VC-55)."""
+    (VC-55).
+    """
     box = (preset.width, preset.height) if width >= height else (preset.height, preset.width)
     scale = min(Fraction(box[0], width), Fraction(box[1], height), Fraction(1))
     return _even(width, scale), _even(height, scale)
@@ -221,13 +225,14 @@ def output_fps(video: VideoStream) -> Fraction:
     average, base = video.fps_average or video.fps_base, video.fps_base
     if not average or average <= 0:
         return FALLBACK_FPS
-    constant = bool(base) and base is not None and abs(base - average) <= average / 100
+    constant = base is not None and abs(base - average) <= average / 100
     if constant or video.field_order == "interlaced":
-        rate = _snap(average, tolerance=Fraction(1, 200), fallback=average)
+        nearest = _nearest_standard(average)
+        rate = nearest if abs(nearest - average) <= average / 1000 else average
     else:
-        # A base rate close above the average is the capture's nominal rate with frames left out.
-        nominal = base if base and average < base <= min(MAX_FPS, average * 4) else average
-        rate = _snap(min(nominal, MAX_FPS), tolerance=None, fallback=nominal)
+        # A base rate not far above the average is the capture's nominal rate with frames left out.
+        nominal = base if base and average < base <= min(MAX_FPS, average * 6) else average
+        rate = _nearest_standard(min(nominal, MAX_FPS))
     if rate > MAX_FPS:
         rate /= ceil(rate / (MAX_FPS * Fraction(101, 100)))
     if rate < 1:
@@ -237,7 +242,8 @@ def output_fps(video: VideoStream) -> Fraction:
 
 def segment_grid(fps: Fraction, hls_time: Fraction) -> tuple[int, int]:
     """(frames between IDRs, frames in a segment): whole GOPs, as near to `hls_time` as the frame rate allows, with an
-    IDR about every 2 s in long segments."""
+    IDR about every 2 s in long segments.
+    """
     frames = hls_time * fps
     counts = range(max(1, floor(hls_time / Fraction(5, 2))), max(1, ceil(hls_time)) + 1)
 
@@ -249,15 +255,15 @@ def segment_grid(fps: Fraction, hls_time: Fraction) -> tuple[int, int]:
         gop, total = grid(count)
         return abs(total - frames), abs(gop / fps - IDR_TARGET_SEC)
 
-    fitting = [count for count in counts if count <= max(1, frames)]
-    return grid(min(fitting, key=badness))
+    return grid(min((count for count in counts if count == counts[0] or count <= frames), key=badness))
 
 
 def _video_track(info: MediaInfo, video: VideoStream, preset: Preset, fps: Fraction) -> VideoTrack:
     short, long = sorted((video.width, video.height))
     if short < 2 or long > MAX_ASPECT * short:
         raise MediaError(
-            UNSUPPORTED_FORMAT, f"a picture of {video.width}x{video.height} is more than {MAX_ASPECT} times as long as wide"
+            UNSUPPORTED_FORMAT,
+            f"a picture of {video.width}x{video.height} is more than {MAX_ASPECT} times as long as wide",
         )
     width, height = rendition_size(video.width, video.height, preset)
     bitrate = _video_bitrate(info, video, preset, width * height)
@@ -293,7 +299,13 @@ def _fixes(video: VideoStream, pad_sec: float) -> PictureFixes:
     matrix = ""
     if not hdr and not wide and not video.pix_fmt.startswith(("gbr", "rgb", "bgr", "pal")):
         sd_default = "" if max(video.coded_height, video.coded_width) >= 1280 else "smpte170m"
-        tagged = {"bt709": "", "smpte170m": "smpte170m", "bt470bg": "bt470bg", "fcc": "fcc", "smpte240m": "smpte240m"}
+        tagged = {
+            "bt709": "",
+            "smpte170m": "smpte170m",
+            "bt470bg": "bt470bg",
+            "fcc": "fcc",
+            "smpte240m": "smpte240m",
+        }
         matrix = tagged.get(video.color_space, sd_default)
     return PictureFixes(
         deinterlace=video.field_order == "interlaced",
@@ -345,12 +357,8 @@ def _target_duration(length: Fraction, *, audio_only: bool) -> int:
     return max(1, _round(length + slack))
 
 
-def _snap(rate: Fraction, *, tolerance: Fraction | None, fallback: Fraction) -> Fraction:
-    multiples: Sequence[Fraction] = (*_STANDARD_FPS, *(f * 2 for f in _STANDARD_FPS[-5:]), Fraction(240))
-    nearest = min(multiples, key=lambda f: abs(f - rate))
-    if tolerance is None or abs(nearest - rate) <= rate * tolerance / 5:
-        return nearest
-    return fallback
+def _nearest_standard(rate: Fraction) -> Fraction:
+    return min(_STANDARD_FPS, key=lambda standard: abs(standard - rate))
 
 
 def _even(length: int, scale: Fraction) -> int:

@@ -90,7 +90,8 @@ class SubtitleStream:
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
     """`container` is FFmpeg's demuxer name. `duration_exact` is False where FFmpeg only estimated it from the bit
-    rate, so that a shorter decode is no proof of a truncated file."""
+    rate, so that a shorter decode is no proof of a truncated file.
+    """
 
     container: str
     duration_sec: float | None
@@ -133,7 +134,8 @@ def check_limits(info: MediaInfo, limits: MediaLimits) -> None:
     """Raise MediaError UNSUPPORTED_FORMAT for what exceeds the limits or holds nothing to convert."""
     if info.stream_count > limits.max_streams:
         raise MediaError(
-            UNSUPPORTED_FORMAT, f"the source has {info.stream_count} streams, {limits.max_streams} are allowed"
+            UNSUPPORTED_FORMAT,
+            f"the source has {info.stream_count} streams, {limits.max_streams} are allowed",
         )
     if info.duration_sec is not None and info.duration_sec > limits.max_duration_sec:
         hours = limits.max_duration_sec / 3600

@@ -15,7 +15,8 @@ from server.domain.media import MediaInfo
 @dataclass(frozen=True, slots=True)
 class EncodeProgress:
     """`done_sec` of media encoded; `percent` and `eta_sec` None while the total is unknown; `speed` is media seconds
-    per wall second."""
+    per wall second.
+    """
 
     done_sec: float
     percent: float | None
@@ -66,7 +67,8 @@ class SubtitleTrack:
 
 class Encoder(Protocol):
     """All methods raise server.domain.media.MediaError, or OSError when the local disk fails. Cancelling the task
-    kills whatever process it started before the cancellation returns."""
+    kills whatever process it started before the cancellation returns.
+    """
 
     async def probe(self, source: Path) -> MediaInfo:
         """UNSUPPORTED_FORMAT for what is no media, TRANSCODE_FAILED for damaged files."""
@@ -83,7 +85,8 @@ class Encoder(Protocol):
     ) -> EncodeReport:
         """Writes `work_dir/{rendition}/segment_000.ts` … and awaits `on_segment` for each as it becomes complete: in
         order within a rendition, renditions side by side. An exception from it ends the encode. A source that ends
-        early raises TRANSCODE_FAILED saying how far it came."""
+        early raises TRANSCODE_FAILED saying how far it came.
+        """
         ...
 
     async def subtitles(self, plan: EncodePlan, info: MediaInfo, source: Path) -> tuple[SubtitleTrack, ...]:
@@ -92,5 +95,6 @@ class Encoder(Protocol):
 
     async def thumbnail(self, plan: EncodePlan, source: Path, work_dir: Path, target: Path) -> bool:
         """Writes a JPEG from the encoded segments in `work_dir` (or the cover art of audio) to `target`; False if there
-        is none."""
+        is none.
+        """
         ...
