@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
@@ -15,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from adapters.storage.s3_client import EndpointRefused, S3Connection, S3Options
+from adapters.storage.s3_client import EndpointRefused, S3Connection, S3Options, run_stoppable
 from server.domain.objects import PLAYLIST_TYPE, cache_control, is_growing, key_problem, s3_url
 from server.domain.project import S3Config
 from server.ports.storage import StorageError, StoredObject
@@ -72,18 +74,18 @@ class _Upload:
 class FilePart:
     """A window of a file as a request body: streamed, seekable for retries, stoppable from outside."""
 
-    def __init__(self, path: Path, start: int, size: int) -> None:
+    def __init__(self, path: Path, start: int, size: int, stop: threading.Event) -> None:
         self._file = path.open("rb")
         self._start = start
         self._size = size
-        self._stopped = False
+        self._stop = stop
         self.seek(0)
 
     def __len__(self) -> int:
         return self._size
 
     def read(self, amount: int | None = -1) -> bytes:
-        if self._stopped:
+        if self._stop.is_set():
             # botocore passes this one on without a retry.
             raise CancelledError("upload stopped")
         left = self._size - self.tell()
@@ -95,9 +97,6 @@ class FilePart:
 
     def tell(self) -> int:
         return self._file.tell() - self._start
-
-    def stop(self) -> None:
-        self._stopped = True
 
     def close(self) -> None:
         self._file.close()
@@ -144,7 +143,7 @@ class S3Store:
 
         def read() -> bytes:
             reply = self._client.get_object(Bucket=self._bucket, Key=full)
-            with reply["Body"] as body:
+            with contextlib.closing(reply["Body"]) as body:
                 data: bytes = body.read(_MAX_READ + 1)
             if len(data) > _MAX_READ:
                 raise self._error("object is too large to be read at once", retryable=False)
@@ -325,22 +324,22 @@ class S3Store:
             return
 
     async def _send_part(self, path: Path, start: int, size: int, send: Callable[[FilePart], _T]) -> _T:
-        body = await self._call("upload", lambda: FilePart(path, start, size))
+        stop = threading.Event()
+        body = await self._call("upload", lambda: FilePart(path, start, size, stop))
         try:
-            return await self._call("upload", lambda: send(body), on_cancel=body.stop)
+            return await self._call("upload", lambda: send(body), stop=stop)
         finally:
             body.close()
 
-    async def _call(
-        self, what: str, work: Callable[[], _T], *, on_cancel: Callable[[], None] = lambda: None
-    ) -> _T:
+    async def _call(self, what: str, work: Callable[[], _T], *, stop: threading.Event | None = None) -> _T:
         """Runs `work` in a thread. When cancelled, stops it and waits a moment, so that it writes nothing later."""
-        running = self._threads.submit(self._mapped, what, work)
+        stop = stop or threading.Event()
+        running = self._threads.submit(run_stoppable, stop, lambda: self._mapped(what, work))
         result = asyncio.wrap_future(running)
         try:
             return await asyncio.shield(result)
         except asyncio.CancelledError:
-            on_cancel()
+            stop.set()
             if not running.cancel():
                 await asyncio.wait([result], timeout=_STOP_WAIT_SEC)
             result.add_done_callback(lambda done: done.cancelled() or done.exception())

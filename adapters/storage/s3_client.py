@@ -7,11 +7,12 @@ import hashlib
 import ipaddress
 import os
 import socket
+import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from server.domain.project import S3Config
 from server.errors import ServiceError
@@ -23,6 +24,8 @@ Raises ServiceError or ValueError for what is never allowed, OSError for what ca
 """
 
 _GUARD_TIMEOUT_SEC = 15.0
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,14 @@ class S3Connection:
 
     client: Any
     threads: ThreadPoolExecutor
+    session: Any = None
+
+    def close(self) -> None:
+        """Lets go of idle sockets and of work that has not begun; calls under way end by their own time limits."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        self.client.close()
+        if self.session is not None:
+            self.session.close()
 
 
 class EndpointRefused(CancelledError):
@@ -52,6 +63,20 @@ class EndpointRefused(CancelledError):
 
     Of this base because botocore lets it through unwrapped and never retries it.
     """
+
+
+_thread = threading.local()
+
+
+def run_stoppable(stop: threading.Event, work: Callable[[], _T]) -> _T:
+    """Runs blocking S3 work in this thread; once `stop` is set, no further request or retry of it is sent."""
+    _thread.stop = stop
+    return work()
+
+
+def _send_nothing_stopped(**_: Any) -> None:
+    if _thread.stop.is_set():
+        raise CancelledError("stopped")
 
 
 class S3Clients:
@@ -82,10 +107,8 @@ class S3Clients:
         return connection
 
     async def close(self) -> None:
-        """Lets go of all connections; calls under way end by their own time limits."""
         for connection in self._cache.values():
-            connection.threads.shutdown(wait=False, cancel_futures=True)
-            connection.client.close()
+            connection.close()
         self._cache.clear()
 
     def _connect(self, config: S3Config, trusted: bool, loop: asyncio.AbstractEventLoop) -> S3Connection:
@@ -116,16 +139,19 @@ class S3Clients:
                 ignore_configured_endpoint_urls=True,
             ),
         )
+        session = None
         if not trusted:
-            sender = _vetted_sender(self._guard, loop, self.options)
-            client.meta.events.register_first("before-send.s3", sender)
-        return S3Connection(client, ThreadPoolExecutor(self.options.threads, thread_name_prefix="bax-s3"))
+            session = _vetted_session(self._guard, loop, self.options)
+            send = session.send
+            # An answer given here replaces botocore's own sending, which knows proxies and resolves names itself.
+            client.meta.events.register_first("before-send.s3", lambda request, **_: send(request))
+        client.meta.events.register_first("before-send.s3", _send_nothing_stopped)
+        threads = ThreadPoolExecutor(self.options.threads, thread_name_prefix="bax-s3")
+        return S3Connection(client, threads, session)
 
 
-def _vetted_sender(
-    guard: AddressGuard, loop: asyncio.AbstractEventLoop, options: S3Options
-) -> Callable[..., Any]:
-    """A botocore `before-send` handler that sends requests itself, without proxies.
+def _vetted_session(guard: AddressGuard, loop: asyncio.AbstractEventLoop, options: S3Options) -> Any:
+    """A botocore HTTP session without proxies.
 
     Each new connection asks the guard and goes to an address it gave, so a name that resolves to something else
     a moment later (DNS rebinding) changes nothing. TLS still checks the name.
@@ -175,13 +201,15 @@ def _vetted_sender(
         max_pool_connections=options.threads,
     )
     session._manager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
-    return lambda request, **_: session.send(request)
+    return session
 
 
 def _ask(guard: AddressGuard, loop: asyncio.AbstractEventLoop, url: str) -> Sequence[str] | None:
     async def ask() -> Sequence[str] | None:
         return await guard(url)
 
+    if not loop.is_running():
+        raise EndpointRefused("the server is stopping")
     try:
         return asyncio.run_coroutine_threadsafe(ask(), loop).result(_GUARD_TIMEOUT_SEC)
     except (ServiceError, ValueError) as refusal:

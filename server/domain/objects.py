@@ -163,8 +163,12 @@ def effective_s3(
         return Destination(request, normalise_prefix(request.prefix), trusted=False)
     base = project or operator
     overlay = request or S3Config()
+    if base is None and not local_fallback:
+        raise invalid("s3Config", "is required: neither the project nor the server has a default storage")
+    if overlay.region not in ("", "auto"):
+        raise invalid("s3Config.bucket", "is required with region")
     if base is None:
-        return _local_destination(overlay, local_fallback)
+        return _local_destination(overlay)
     if overlay.cdn_url:
         _check_base_url(overlay.cdn_url, "s3Config.cdnUrl")
     prefix = normalise_prefix(overlay.prefix) if overlay.prefix else normalise_prefix(base.prefix)
@@ -174,9 +178,7 @@ def effective_s3(
     return Destination(merged, prefix, trusted=True)
 
 
-def _local_destination(overlay: S3Config, local_fallback: bool) -> Destination:
-    if not local_fallback:
-        raise invalid("s3Config", "is required: neither the project nor the server has a default storage")
+def _local_destination(overlay: S3Config) -> Destination:
     if overlay.cdn_url:
         raise invalid("s3Config.bucket", "is required with cdnUrl: there is no default bucket to lay it over")
     return Destination(None, normalise_prefix(overlay.prefix), trusted=True)

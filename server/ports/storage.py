@@ -48,7 +48,10 @@ class ObjectStore(Protocol):
     """Keys are relative to the target's prefix and use `/`. All methods raise StorageError."""
 
     async def put_file(self, key: str, path: Path, *, content_type: str) -> None:
-        """Uploads a finished file; large files go up in parts without being read into memory. Overwrites."""
+        """Uploads a finished file; large files go up in parts without being read into memory. Overwrites.
+
+        The data directory may keep a hard link to the file: replace or delete it later, don't write into it.
+        """
         ...
 
     async def put_bytes(self, key: str, data: bytes, *, content_type: str) -> None: ...

@@ -6,6 +6,7 @@ import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -32,8 +33,13 @@ ODD_KEY = "a folder/naïve – 日本 +&?#%.ts"
 Open = Callable[..., Awaitable[ObjectStore]]
 
 
-@pytest.fixture(scope="module", params=["local", "moto", "versitygw"])
-def backend(request, tmp_path_factory) -> Iterator[S3Server | None]:
+# versitygw is built on first use, which takes minutes.
+@pytest.fixture(
+    scope="module", params=["local", "moto", pytest.param("versitygw", marks=pytest.mark.timeout(1000))]
+)
+def backend(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[S3Server | None]:
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "local":
         yield None
@@ -47,22 +53,18 @@ async def unguarded(url: str) -> None:
     return None
 
 
-def make_storage(
-    root, *, public_url: str = "http://127.0.0.1:1", options: S3Options | None = None
-) -> Storage:
+def make_storage(root: Path, public_url: str, options: S3Options) -> tuple[Storage, LocalObjects]:
     signer = CapabilitySigner([b"test key"])
     local = LocalObjects(root / "objects", public_url=public_url, signer=signer, clock=SystemClock())
-    return Storage(local, guard=unguarded, options=options)
+    return Storage(local, guard=unguarded, options=options), local
 
 
 @pytest.fixture
-async def open_store(backend, tmp_path) -> AsyncIterator[Open]:
+async def open_store(backend: S3Server | None, tmp_path: Path) -> AsyncIterator[Open]:
     """Opens stores over one fresh bucket (or data directory); parts are 8 MiB."""
     listener = bound_socket()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    signer = CapabilitySigner([b"test key"])
-    local = LocalObjects(tmp_path / "objects", public_url=url, signer=signer, clock=SystemClock())
-    storage = Storage(local, guard=unguarded, options=S3Options(part_size=8 * MIB, read_timeout=20))
+    storage, local = make_storage(tmp_path, url, S3Options(part_size=8 * MIB, read_timeout=20))
     bucket = backend.new_bucket() if backend else ""
 
     async def open_store(prefix: str = "", **changes: str) -> ObjectStore:
@@ -74,7 +76,7 @@ async def open_store(backend, tmp_path) -> AsyncIterator[Open]:
     await storage.close()
 
 
-async def test_put_get_overwrite_and_delete(open_store, tmp_path):
+async def test_put_get_overwrite_and_delete(open_store: Open, tmp_path: Path) -> None:
     """VC-66, GN-12: what was put is there, once, until it is deleted; deleting twice is no error."""
     store = await open_store("videos/")
     source = tmp_path / "segment.ts"
@@ -99,7 +101,7 @@ async def test_put_get_overwrite_and_delete(open_store, tmp_path):
     assert not missing.value.retryable
 
 
-async def test_the_same_file_again_is_an_overwrite(open_store, tmp_path):
+async def test_the_same_file_again_is_an_overwrite(open_store: Open, tmp_path: Path) -> None:
     """A restarted job puts the same keys again; source and object may then be one file on disk."""
     store = await open_store()
     source = tmp_path / "segment.ts"
@@ -111,7 +113,7 @@ async def test_the_same_file_again_is_an_overwrite(open_store, tmp_path):
     assert await store.get_bytes("segment_000.ts") == b"one"
 
 
-async def test_prefixes_are_apart(open_store):
+async def test_prefixes_are_apart(open_store: Open) -> None:
     """VC-17, B-34: keys are relative to the prefix, and no store sees another prefix's objects."""
     root, videos = await open_store(), await open_store("videos/")
     await root.put_bytes("master.m3u8", b"root", content_type="application/vnd.apple.mpegurl")
@@ -122,7 +124,7 @@ async def test_prefixes_are_apart(open_store):
     assert await root.get_bytes("master.m3u8") == b"root"
 
 
-async def test_keys_with_spaces_and_unicode(open_store):
+async def test_keys_with_spaces_and_unicode(open_store: Open) -> None:
     """VC-17, row 26: any text that passes the key rules comes back as it was, also through its address."""
     store = await open_store("ein Präfix/")
     await store.put_bytes(ODD_KEY, b"odd", content_type="video/mp2t")
@@ -136,7 +138,7 @@ async def test_keys_with_spaces_and_unicode(open_store):
 @pytest.mark.parametrize(
     "key", ["", "../x", "a/../../x", "a//b", "./a", "a\x00b", "a\\b", "/a", "a\nb", "x" * 256]
 )
-async def test_keys_outside_the_rules_are_refused(open_store, key):
+async def test_keys_outside_the_rules_are_refused(open_store: Open, key: str) -> None:
     """Row 26: nothing is written outside the prefix."""
     store = await open_store()
     with pytest.raises(StorageError) as refused:
@@ -145,7 +147,7 @@ async def test_keys_outside_the_rules_are_refused(open_store, key):
     assert await store.list() == ()
 
 
-async def test_large_file_in_parts_with_bounded_memory(open_store, tmp_path):
+async def test_large_file_in_parts_with_bounded_memory(open_store: Open, tmp_path: Path) -> None:
     """VC-66: 24 MiB go up in 8 MiB parts that are streamed from disk, not read into memory."""
     store = await open_store("big/")
     source = tmp_path / "recording.mp4"
@@ -162,7 +164,9 @@ async def test_large_file_in_parts_with_bounded_memory(open_store, tmp_path):
     assert await store.get_bytes("recording.mp4") == source.read_bytes()
 
 
-async def test_large_files_leave_no_open_parts(backend, open_store, tmp_path):
+async def test_large_files_leave_no_open_parts(
+    backend: S3Server | None, open_store: Open, tmp_path: Path
+) -> None:
     """Row 35: parts that a killed worker left open are gone once the same key is written again."""
     if backend is None:
         pytest.skip("the data directory has no multipart uploads")
@@ -178,7 +182,7 @@ async def test_large_files_leave_no_open_parts(backend, open_store, tmp_path):
     client.close()
 
 
-async def test_a_missing_source_file_is_a_storage_error(open_store, tmp_path):
+async def test_a_missing_source_file_is_a_storage_error(open_store: Open, tmp_path: Path) -> None:
     store = await open_store()
     with pytest.raises(StorageError) as missing:
         await store.put_file("a.ts", tmp_path / "none.ts", content_type="video/mp2t")
@@ -186,7 +190,7 @@ async def test_a_missing_source_file_is_a_storage_error(open_store, tmp_path):
     assert await store.list() == ()
 
 
-async def test_presigned_address_fetches(open_store):
+async def test_presigned_address_fetches(open_store: Open) -> None:
     """The address gives the object with its content type and byte ranges, without a key."""
     store = await open_store("p/")
     await store.put_bytes("360p/segment_000.ts", b"0123456789", content_type="video/mp2t")
@@ -197,7 +201,7 @@ async def test_presigned_address_fetches(open_store):
     assert (part.status, part.body) == (206, b"234")
 
 
-async def test_presigned_address_expires(backend, open_store):
+async def test_presigned_address_expires(backend: S3Server | None, open_store: Open) -> None:
     """A presigned address is refused with 403 after its time."""
     if backend is not None and "moto" in backend.access_key:
         pytest.skip("moto does not check the expiry of presigned addresses")
@@ -205,12 +209,12 @@ async def test_presigned_address_expires(backend, open_store):
     await store.put_bytes("a.ts", b"x", content_type="video/mp2t")
     url = await store.presign("a.ts", 2)
     async with asyncio.timeout(20):
-        while (await fetch(url)).status == 200:
+        while (answer := await fetch(url)).status == 200:  # noqa: ASYNC110 - the expiry is the server's own
             await asyncio.sleep(0.1)
-    assert (await fetch(url)).status == 403
+    assert answer.status == 403
 
 
-async def test_parallel_puts(open_store):
+async def test_parallel_puts(open_store: Open) -> None:
     """Many segments at once, some of them in folders that a delete empties meanwhile."""
     store = await open_store()
     await asyncio.gather(
@@ -220,22 +224,27 @@ async def test_parallel_puts(open_store):
     assert len(await store.list("a/")) == 24
 
 
+@pytest.fixture
+def server(backend: S3Server | None) -> S3Server:
+    if backend is None:
+        pytest.skip("about S3 only")
+    return backend
+
+
+@pytest.mark.usefixtures("server")
 class TestS3Only:
     """What only an S3 server can show."""
 
-    @pytest.fixture(autouse=True)
-    def _needs_s3(self, backend):
-        if backend is None:
-            pytest.skip("about S3 only")
-
-    async def test_content_type_and_cache_control_are_stored(self, backend, open_store):
+    async def test_content_type_and_cache_control_are_stored(
+        self, server: S3Server, open_store: Open
+    ) -> None:
         """A playlist that grows is cached for a second, finished media longer."""
         store = await open_store()
         growing = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n"
         await store.put_bytes("v.m3u8", growing, content_type="application/vnd.apple.mpegurl")
         await store.put_bytes("s.ts", b"G", content_type="video/mp2t")
         bucket = urlsplit(store.url("x")).path.split("/")[1]
-        client = backend.client()
+        client = server.client()
         playlist, segment = (client.head_object(Bucket=bucket, Key=key) for key in ("v.m3u8", "s.ts"))
         client.close()
         assert playlist["ContentType"] == "application/vnd.apple.mpegurl"
@@ -243,20 +252,20 @@ class TestS3Only:
         assert (segment["ContentType"], segment["CacheControl"]) == ("video/mp2t", "public, max-age=3600")
 
     @pytest.mark.parametrize("region", ["", "auto", "us-east-1"])
-    async def test_region_may_be_left_out(self, open_store, region):
+    async def test_region_may_be_left_out(self, open_store: Open, region: str) -> None:
         """VC-15: without a region the client is built with `auto`."""
         store = await open_store(region=region)
         await store.put_bytes("a.ts", b"x", content_type="video/mp2t")
         assert await store.get_bytes("a.ts") == b"x"
 
-    async def test_raw_address(self, backend, open_store):
+    async def test_raw_address(self, server: S3Server, open_store: Open) -> None:
         """B-35, VC-20: path style for custom endpoints; a CDN base replaces host and bucket."""
         raw, cdn = await open_store("v/"), await open_store("v/", cdn_url="https://cdn.example.com/")
-        assert raw.url("master.m3u8").startswith(f"{backend.endpoint}/bucket-")
+        assert raw.url("master.m3u8").startswith(f"{server.endpoint}/bucket-")
         assert raw.url("master.m3u8").endswith("/v/master.m3u8")
         assert cdn.url("master.m3u8") == "https://cdn.example.com/v/master.m3u8"
 
-    async def test_missing_bucket(self, open_store, tmp_path):
+    async def test_missing_bucket(self, open_store: Open, tmp_path: Path) -> None:
         """VC-14: permanent, naming bucket and cause, showing no credentials."""
         store = await open_store(bucket="no-such-bucket")
         source = tmp_path / "big.mp4"
@@ -266,30 +275,30 @@ class TestS3Only:
             store.put_file("big.mp4", source, content_type="video/mp4"),
             store.list(),
         ):
-            with pytest.raises(StorageError, match="no-such-bucket: .*NoSuchBucket") as failed:
+            with pytest.raises(StorageError, match=r"no-such-bucket: .*NoSuchBucket") as failed:
                 await attempt
             assert not failed.value.retryable
             assert "secret" not in str(failed.value)
 
-    async def test_wrong_key(self, backend, open_store):
+    async def test_wrong_key(self, server: S3Server, open_store: Open) -> None:
         """VC-18, VC-19: permanent; neither key appears."""
-        if "moto" in backend.access_key:
+        if "moto" in server.access_key:
             pytest.skip("moto does not check signatures")
         store = await open_store(secret_key="wrong-secret-value")
         with pytest.raises(StorageError, match="SignatureDoesNotMatch") as failed:
             await store.put_bytes("a.ts", b"x", content_type="video/mp2t")
         assert not failed.value.retryable
         assert "wrong-secret-value" not in str(failed.value)
-        assert backend.access_key not in str(failed.value)
+        assert server.access_key not in str(failed.value)
 
-    async def test_presigned_for_at_most_a_week(self, open_store):
+    async def test_presigned_for_at_most_a_week(self, open_store: Open) -> None:
         store = await open_store()
         url = await store.presign("a.ts", int(timedelta(days=30).total_seconds()))
         assert parse_qs(urlsplit(url).query)["X-Amz-Expires"] == ["604800"]
 
-    async def test_listing_and_deleting_over_a_thousand(self, backend, open_store):
+    async def test_listing_and_deleting_over_a_thousand(self, server: S3Server, open_store: Open) -> None:
         """Pages of a listing and batches of a deletion are joined."""
-        if "moto" not in backend.access_key:
+        if "moto" not in server.access_key:
             pytest.skip("once is enough")
         store = await open_store("many/")
         keys = [f"segment_{n:04d}.ts" for n in range(1050)]
@@ -306,12 +315,12 @@ class TestS3Only:
         assert await store.list() == ()
 
 
-async def test_server_that_is_down(tmp_path):
+async def test_server_that_is_down(tmp_path: Path) -> None:
     """A passing fault: retryable, naming the bucket."""
-    storage = make_storage(tmp_path, options=S3Options(attempts=2, connect_timeout=2))
+    storage, _ = make_storage(tmp_path, "http://127.0.0.1:1", S3Options(attempts=2, connect_timeout=2))
     s3 = S3Config("videos", endpoint=f"http://127.0.0.1:{free_port()}", access_key="key", secret_key="secret")
     store = await storage.open(StorageTarget(PROJECT, "cmjob", s3))
-    with pytest.raises(StorageError, match="videos: .*could not be reached") as failed:
+    with pytest.raises(StorageError, match=r"videos: .*could not be reached") as failed:
         await store.put_bytes("a.ts", b"x", content_type="video/mp2t")
     assert failed.value.retryable
     await storage.close()

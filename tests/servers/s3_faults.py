@@ -45,10 +45,13 @@ class FaultProxy:
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        try:
             while await self._exchange(reader, writer):
                 pass
-        writer.close()
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -68,7 +71,7 @@ class FaultProxy:
         if fault and fault.reply is not None:
             writer.write(fault.reply)
             await writer.drain()
-            return True
+            return b"Connection: close" not in fault.reply
         answer = await self._forward(head, body)
         if fault and fault.lose:
             return False
@@ -92,9 +95,10 @@ class FaultProxy:
         kept = [
             line
             for line in head[:-4].split(b"\r\n")
-            if not line.lower().startswith((b"connection:", b"expect:"))
+            if not line.lower().startswith((b"connection:", b"expect:", b"host:"))
         ]
-        writer.write(b"\r\n".join([*kept, b"Connection: close", b"", b""]) + body)
+        kept += [b"Host: " + parts.netloc.encode(), b"Connection: close"]
+        writer.write(b"\r\n".join([*kept, b"", b""]) + body)
         await writer.drain()
         answer = await reader.read()
         writer.close()
