@@ -37,7 +37,8 @@ class StoredObject:
 
 class StorageError(Exception):
     """The storage refused or failed. `retryable` tells passing faults (5xx, timeouts, no space) from permanent ones
-    (no such bucket, access denied). The message names bucket and cause, never credentials."""
+    (no such bucket, access denied). The message names bucket and cause, never credentials.
+    """
 
     def __init__(self, message: str, *, retryable: bool) -> None:
         super().__init__(message)
