@@ -229,13 +229,20 @@ class IdempotencyRepository(Protocol):
 class UnitOfWork(Protocol):
     """One transaction. Leaving the block without `commit()` rolls back."""
 
-    projects: ProjectRepository
-    keys: KeyRepository
-    jobs: JobRepository
-    queue: JobQueueRepository
-    webhooks: WebhookRepository
-    outbox: OutboxRepository
-    idempotency: IdempotencyRepository
+    @property
+    def projects(self) -> ProjectRepository: ...
+    @property
+    def keys(self) -> KeyRepository: ...
+    @property
+    def jobs(self) -> JobRepository: ...
+    @property
+    def queue(self) -> JobQueueRepository: ...
+    @property
+    def webhooks(self) -> WebhookRepository: ...
+    @property
+    def outbox(self) -> OutboxRepository: ...
+    @property
+    def idempotency(self) -> IdempotencyRepository: ...
 
     async def commit(self) -> None: ...
 
