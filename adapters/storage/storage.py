@@ -6,7 +6,7 @@ from adapters.storage.local import LocalObjects
 from adapters.storage.s3 import S3Store
 from adapters.storage.s3_client import AddressGuard, S3Clients, S3Options
 from server.errors import ServiceError, invalid
-from server.ports.storage import ObjectStore, StorageError, StorageTarget
+from server.ports.storage import ObjectStore, StorageTarget
 
 
 class Storage:
@@ -34,7 +34,6 @@ class Storage:
     async def _vet(self, endpoint: str) -> None:
         try:
             await self._clients.vet(endpoint)
-        except (ServiceError, ValueError) as error:
-            raise invalid("s3Config.endpoint", "this address is not allowed") from error
-        except OSError as error:
-            raise StorageError("the S3 endpoint cannot be reached", retryable=True) from error
+        except (ServiceError, ValueError, OSError) as error:
+            # One text for blocked and unknown hosts: the difference would map our network for the caller.
+            raise invalid("s3Config.endpoint", "this address is not allowed or cannot be reached") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.http.netguard import NetGuard, Purpose
 from adapters.storage.local import LocalObjects
 from adapters.storage.s3_client import AddressGuard, S3Options
 from adapters.storage.storage import Storage
@@ -310,17 +311,38 @@ class TestGuard:
         assert failed.value.retryable
         assert len(proxy.requests) == seen
 
-    async def test_refused_when_opened(self, open_store: Opener, config: S3Config) -> None:
-        """400 naming `s3Config.endpoint`; an operator's endpoint passes."""
+    @pytest.mark.parametrize(
+        "refusal", [invalid("url", "no"), ValueError("bad port"), OSError("address cannot be reached")]
+    )
+    async def test_refused_when_opened(
+        self, open_store: Opener, config: S3Config, refusal: Exception
+    ) -> None:
+        """400 naming `s3Config.endpoint`, in one text; an operator's endpoint passes."""
 
         async def guard(url: str) -> Sequence[str]:
-            raise invalid("url", "no")
+            raise refusal
 
-        with pytest.raises(ServiceError) as refused:
+        with pytest.raises(ServiceError, match="not allowed or cannot be reached") as refused:
             await open_store(config, guard=guard)
         assert (refused.value.code, refused.value.field) == (Code.INVALID_ARGUMENT, "s3Config.endpoint")
         trusted = await open_store(config, guard=guard, trusted=True)
         await trusted.put_bytes("a.ts", b"x", content_type="video/mp2t")
+
+    async def test_the_product_guard(self, open_store: Opener, config: S3Config, proxy: FaultProxy) -> None:
+        """Design 13: the real guard keeps a request's endpoint away from this machine, unless private is allowed."""
+
+        def guard_of(netguard: NetGuard) -> AddressGuard:
+            async def guard(url: str) -> Sequence[str]:
+                return (await netguard.resolve(url, Purpose.STORAGE)).addresses
+
+            return guard
+
+        with pytest.raises(ServiceError) as refused:
+            await open_store(config, guard=guard_of(NetGuard()))
+        assert refused.value.field == "s3Config.endpoint"
+        assert proxy.requests == []
+        store = await open_store(config, guard=guard_of(NetGuard(allow_private=True)))
+        await store.put_bytes("a.ts", b"x", content_type="video/mp2t")
 
     async def test_the_machines_credentials_are_not_lent(
         self, open_store: Opener, monkeypatch: pytest.MonkeyPatch
