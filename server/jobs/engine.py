@@ -83,7 +83,7 @@ class LeaseJobEngine:
         self._handlers: dict[str, JobHandler] = {}
         # The project served last, by kind; random at first, so that restarts favour nobody.
         self._turn: dict[str, str] = {}
-        self._runs: dict[JobId, tuple[Run, asyncio.Task[None]]] = {}
+        self._runs: dict[Run, asyncio.Task[None]] = {}
         self._look = asyncio.Event()
         self._look_at = float("-inf")
         self._draining = False
@@ -93,7 +93,7 @@ class LeaseJobEngine:
     @property
     def running(self) -> tuple[Job, ...]:
         """The jobs that this worker runs now, as they were claimed."""
-        return tuple(run.job for run, _ in self._runs.values())
+        return tuple(run.job for run in self._runs)
 
     async def submit(self, tx: UnitOfWork, job: NewJob, *, delay_sec: float = 0.0) -> Job:
         """Adds the row and the wake-up in the caller's transaction; nothing runs before it commits."""
@@ -121,10 +121,10 @@ class LeaseJobEngine:
         if self._claiming is not None:
             await _end(self._claiming, _LAST_WRITE_SEC)
         await self._wait_for_runs(grace_sec)
-        for run, _ in self._runs.values():
+        for run in self._runs:
             run.stop.set()
         await self._wait_for_runs(self._options.stop_grace_sec)
-        for _, task in self._runs.values():
+        for task in self._runs.values():
             task.cancel()
         await self._wait_for_runs(_LAST_WRITE_SEC)
         if self._beating is not None:
@@ -132,9 +132,8 @@ class LeaseJobEngine:
         await self._feed.stop()
 
     async def _wait_for_runs(self, timeout_sec: float) -> None:
-        tasks = [task for _, task in self._runs.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout_sec)
+        if self._runs:
+            await asyncio.wait(self._runs.values(), timeout=timeout_sec)
 
     # --- claiming
 
@@ -160,7 +159,8 @@ class LeaseJobEngine:
             return
         async with self._database.read() as tx:
             running = await tx.queue.running(tuple(self._handlers))
-        self._watch.observe(running)
+        # While our own beats fail (a full disk) our jobs look lost to us too; to leave them is not ours to decide.
+        self._watch.observe(job for job in running if not self._runs_here(job))
         self._look_at = now + self._options.look_sec
 
     async def _fill(self) -> float:
@@ -181,7 +181,7 @@ class LeaseJobEngine:
 
     def _has_room(self, kind: str) -> bool:
         limit = self._options.concurrency.get(kind) or default_concurrency()
-        taken = sum(run.job.kind == kind for run, _ in self._runs.values())
+        taken = sum(run.job.kind == kind for run in self._runs)
         return not self._draining and taken < limit
 
     async def _claim_next(self, kind: str) -> bool:
@@ -224,22 +224,23 @@ class LeaseJobEngine:
     def _begin(self, job: Job) -> None:
         run = Run(job, self._database, self._recorder)
         attending = self._settlement.attend(run, self._handlers[job.kind])
-        task = asyncio.create_task(attending, name=f"job-{job.id}")
-        # A claim of ours that we lost while we were suspended may still be on its way out.
-        self._runs.pop(job.id, None)
-        self._runs[job.id] = (run, task)
-        task.add_done_callback(lambda _: self._ended(run))
+        self._runs[run] = asyncio.create_task(attending, name=f"job-{job.id}")
+        self._runs[run].add_done_callback(lambda _: self._ended(run))
 
     def _ended(self, run: Run) -> None:
-        entry = self._runs.get(run.job.id)
-        if entry is not None and entry[0] is run:
-            del self._runs[run.job.id]
+        del self._runs[run]
         self._look.set()
 
     # --- staying alive
 
-    def _is_gone(self, owner: str) -> bool:
-        return self._options.rescue_local and is_gone(owner)
+    def _is_gone(self, job: RunningJob) -> bool:
+        """Certainly without a worker: one of ours whose end could not be recorded, or a dead process's."""
+        if job.owner == self._owner:
+            return not self._runs_here(job)
+        return self._options.rescue_local and is_gone(job.owner)
+
+    def _runs_here(self, job: RunningJob) -> bool:
+        return any((run.job.id, run.job.epoch) == (job.id, job.epoch) for run in self._runs)
 
     async def _beat_forever(self) -> None:
         while True:
@@ -252,25 +253,17 @@ class LeaseJobEngine:
                 _log.exception("no heartbeat")
 
     async def _beat(self) -> None:
-        runs = [run for run, _ in self._runs.values() if not run.lost]
+        runs = [run for run in self._runs if not run.lost]
         if not runs:
             return
         async with self._database.begin() as tx:
             held = await tx.queue.beat(self._owner, [run.job.id for run in runs])
             await tx.commit()
         for run in runs:
-            if held.get(run.job.id) == run.job.epoch or self._is_over(run):
-                continue
-            run.lose()
-            self._cancel_if_it_stays(run)
-
-    def _is_over(self, run: Run) -> bool:
-        entry = self._runs.get(run.job.id)
-        return entry is None or entry[0] is not run or entry[1].done()
-
-    def _cancel_if_it_stays(self, run: Run) -> None:
-        _, task = self._runs[run.job.id]
-        asyncio.get_running_loop().call_later(self._options.stop_grace_sec, task.cancel)
+            task = self._runs.get(run)
+            if task is not None and held.get(run.job.id) != run.job.epoch:
+                run.lose()
+                asyncio.get_running_loop().call_later(self._options.stop_grace_sec, task.cancel)
 
 
 async def _end(task: asyncio.Task[None], grace_sec: float) -> None:

@@ -27,7 +27,7 @@ class LossWatch:
         *,
         lease_sec: float,
         max_gap_sec: float,
-        is_gone: Callable[[str], bool],
+        is_gone: Callable[[RunningJob], bool],
         monotonic: Callable[[], float],
     ) -> None:
         self._lease_sec = lease_sec
@@ -51,7 +51,7 @@ class LossWatch:
         self._lost = {
             seen.job.id: seen.job
             for seen in self._sightings.values()
-            if now - seen.since >= self._lease_sec or self._is_gone(seen.job.owner)
+            if now - seen.since >= self._lease_sec or self._is_gone(seen.job)
         }
 
     def lost(self, kind: str) -> RunningJob | None:
