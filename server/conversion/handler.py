@@ -248,7 +248,8 @@ def _outcome(error: Exception) -> JobFailed | RetryLater:
         case ServiceError(code=Code.UNAVAILABLE):
             return RetryLater("INTERNAL", "the server's database could not be reached", delay_sec=RETRY_DELAY_SEC)
         case ServiceError():
-            return JobFailed("UPLOAD_FAILED", error.message)
+            # The endpoint was fine when the job was accepted: most likely a name server is away.
+            return RetryLater("UPLOAD_FAILED", error.message, delay_sec=RETRY_DELAY_SEC)
         case OSError() if error.errno in _NO_SPACE:
             return RetryLater("INTERNAL", "the server's disk is full", delay_sec=DISK_FULL_DELAY_SEC)
         case _:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from google.protobuf.empty_pb2 import Empty
@@ -21,7 +22,7 @@ from server.ids import JobId, ProjectId, new_job_id
 from server.ports.fetch import SourceFetcher
 from server.ports.jobs import JobEngine
 from server.ports.spool import UploadSpool
-from server.ports.storage import ObjectStorage, StorageTarget
+from server.ports.storage import ObjectStorage, StorageError, StorageTarget
 from server.ports.unit_of_work import Database
 from server.services.conversion_messages import job_to_message
 from server.services.messages import from_value, page_of, s3_from_message
@@ -196,8 +197,10 @@ class VideoConversions:
             prefix=destination.prefix,
             trusted=destination.trusted,
         )
-        # Opening it now tells the caller of a refused endpoint instead of failing the job later.
-        await self._storage.open(target)
+        # Opening it now tells the caller of a refused endpoint instead of failing the job later; one that is only down
+        # may be back by the time the job writes to it.
+        with suppress(StorageError):
+            await self._storage.open(target)
         return target
 
     async def _submit(

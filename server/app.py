@@ -1,0 +1,201 @@
+"""The composition root: settings become adapters, adapters become services; nothing else imports adapters."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from adapters.crypto import AesGcmSecretBox, load_or_create_keys
+from adapters.db.changes import change_feed
+from adapters.db.unit_of_work import SqlDatabase, open_database
+from adapters.ffmpeg.encoder import FfmpegEncoder
+from adapters.http.download import FetchLimits, HttpSourceFetcher
+from adapters.http.netguard import NetGuard, Purpose
+from adapters.http.webhook_sender import HttpWebhookSender
+from adapters.storage.local import LocalObjects
+from adapters.storage.spool import FolderSpool
+from adapters.storage.storage import Storage
+from server.auth.keys import KeyDirectory
+from server.bootstrap import Bootstrapped, bootstrap
+from server.clock import Clock, SystemClock
+from server.conversion.handler import ConversionHandler, Workshop
+from server.domain.media import MediaLimits
+from server.domain.objects import CapabilitySigner
+from server.domain.project import S3Config
+from server.ids import ProjectId
+from server.jobs.engine import EngineOptions, LeaseJobEngine
+from server.maintenance import Maintenance
+from server.ports.jobs import JobHandler
+from server.services.conversions import ConversionPolicy, VideoConversions
+from server.services.projects import Projects
+from server.services.webhooks import WebhookService
+from server.settings import Settings
+from server.webhooks.recorder import OutboxRecorder
+from server.webhooks.relay import RelayOptions, WebhookRelay
+from server.webhooks.schedule import RetrySchedule
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Everything behind the transports. `services` by proto service name; `worker` is None without that role."""
+
+    settings: Settings
+    clock: Clock
+    database: SqlDatabase
+    keys: KeyDirectory
+    services: Mapping[str, object]
+    objects: LocalObjects
+    started: Bootstrapped
+    worker: Worker | None
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The parts that do work in the background."""
+
+    engine: LeaseJobEngine
+    handlers: tuple[JobHandler, ...]
+    relay: WebhookRelay
+    maintenance: Maintenance
+
+    async def start(self) -> None:
+        self.relay.start()
+        self.maintenance.start()
+        await self.engine.start_worker(self.handlers)
+
+    async def drain(self, grace_sec: float) -> None:
+        """Running jobs end within the grace or are handed over; then the last events go out."""
+        await self.engine.drain(grace_sec)
+        await self.maintenance.stop()
+        await self.relay.stop()
+
+
+@asynccontextmanager
+async def open_backend(settings: Settings, *, public_url: str, with_worker: bool) -> AsyncIterator[Backend]:
+    """Opens in order, closes in reverse; `public_url` is what the addresses of local objects begin with.
+
+    Raise SecretsUnreadable, ValueError or OSError with a text for the operator when it cannot start.
+    """
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keyring = (
+            settings.secret_keys.get_secret_value()
+            if settings.secret_keys
+            else load_or_create_keys(settings.data_dir)
+        )
+        database = await open_database(settings.database, AesGcmSecretBox.parse(keyring), clock=clock)
+        stack.push_async_callback(database.close)
+        started = await bootstrap(database, settings, clock)
+
+        guard = NetGuard(allow_private=settings.allow_private_urls)
+        objects = LocalObjects(
+            settings.data_dir / "objects", public_url=public_url, signer=_signer(keyring), clock=clock
+        )
+
+        async def vet(url: str) -> Sequence[str]:
+            return (await guard.resolve(url, Purpose.STORAGE)).addresses
+
+        storage = Storage(objects, guard=vet)
+        stack.push_async_callback(storage.close)
+        sender = HttpWebhookSender(guard, timeout_sec=settings.webhook_timeout_sec)
+        stack.push_async_callback(sender.close)
+        relay = WebhookRelay(
+            database,
+            sender,
+            clock,
+            owner=f"{socket.gethostname()}-{secrets.token_hex(4)}",
+            options=RelayOptions(
+                schedule=RetrySchedule(
+                    tuple(timedelta(seconds=pause) for pause in settings.webhook_schedule_sec)
+                ),
+                lease=timedelta(seconds=settings.webhook_timeout_sec * 3),
+            ),
+        )
+        recorder = OutboxRecorder(relay.wake)
+        engine = LeaseJobEngine(
+            database, recorder, clock, change_feed(settings.database), _engine_options(settings)
+        )
+        fetcher = HttpSourceFetcher(
+            guard,
+            limits=FetchLimits(max_bytes=settings.max_input_bytes, total_sec=settings.download_timeout_sec),
+        )
+        spool = FolderSpool(settings.data_dir / "uploads", min_free_bytes=settings.min_free_bytes)
+        keys = KeyDirectory(database, clock)
+        stack.push_async_callback(keys.aclose)
+        conversions = VideoConversions(database, engine, storage, fetcher, spool, _policy(settings))
+        webhooks = WebhookService(database, sender, clock, check_url=sender.check_url, wake=relay.wake)
+        worker = None
+        if with_worker:
+            work_folder = settings.data_dir / "work"
+            workshop = Workshop(
+                database=database,
+                storage=storage,
+                fetcher=fetcher,
+                spool=spool,
+                encoder=FfmpegEncoder(str(settings.ffmpeg) if settings.ffmpeg else None),
+                clock=clock,
+                folder=work_folder,
+                limits=MediaLimits(max_duration_sec=settings.max_input_duration_sec),
+            )
+            worker = Worker(
+                engine=engine,
+                handlers=(ConversionHandler(workshop),),
+                relay=relay,
+                maintenance=Maintenance(database, clock, objects, work_folder, settings.data_dir / "uploads"),
+            )
+        yield Backend(
+            settings=settings,
+            clock=clock,
+            database=database,
+            keys=keys,
+            services={
+                "ProjectService": Projects(database, clock, on_key_revoked=keys.forget),
+                "VideoConversionService": conversions,
+                "WebhookService": webhooks,
+            },
+            objects=objects,
+            started=started,
+            worker=worker,
+        )
+
+
+def _signer(keyring: str) -> CapabilitySigner:
+    # Each key of the ring signs under its own derivation, so that a rotation keeps old addresses valid.
+    keys = [item.partition(":")[2].strip() for item in keyring.split(",") if item.strip()]
+    return CapabilitySigner([hashlib.sha256(key.encode()).digest() for key in keys])
+
+
+def _engine_options(settings: Settings) -> EngineOptions:
+    limit = settings.conversion_concurrency
+    return EngineOptions(
+        concurrency={ConversionHandler.kind: limit} if limit else {}, lease_sec=settings.lease_sec
+    )
+
+
+def _policy(settings: Settings) -> ConversionPolicy:
+    return ConversionPolicy(
+        operator_s3=_operator_s3(settings),
+        local_fallback=settings.storage_fallback == "local",
+        bootstrap_project_id=ProjectId(settings.bootstrap_project_id),
+        max_upload_bytes=settings.max_upload_bytes,
+    )
+
+
+def _operator_s3(settings: Settings) -> S3Config | None:
+    if not settings.s3_bucket:
+        return None
+    return S3Config(
+        bucket=settings.s3_bucket,
+        region=settings.s3_region,
+        endpoint=settings.s3_endpoint or "",
+        prefix=settings.s3_prefix,
+        access_key=settings.s3_access_key.get_secret_value() if settings.s3_access_key else "",
+        secret_key=settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else "",
+        cdn_url=settings.s3_cdn_url or "",
+    )
