@@ -13,7 +13,14 @@ from adapters.db.columns import Moment
 from adapters.db.outbox_claim import Claim, claim, next_due
 from adapters.db.session import AnyRow, Session
 from adapters.db.tables import deliveries, delivery_attempts, events, webhook_endpoints
-from server.domain.webhook import AttemptPage, Delivery, DeliveryAttempt, DeliveryState, NewEvent
+from server.domain.webhook import (
+    HOLDING_ATTEMPTS,
+    AttemptPage,
+    Delivery,
+    DeliveryAttempt,
+    DeliveryState,
+    NewEvent,
+)
 from server.ids import EventId, ProjectId, new_id
 from server.ports.unit_of_work import AttemptOutcome
 
@@ -217,7 +224,11 @@ def _record_attempts(connection: Connection, outcomes: Sequence[AttemptOutcome])
         return
     connection.execute(delivery_attempts.insert(), [_log_row(outcome, found) for outcome in known])
     connection.execute(_END_ATTEMPT, [_end_row(outcome) for outcome in known])
-    retries = [_push_row(outcome, found) for outcome in known if _state(outcome) == _PENDING]
+    retries = [
+        _push_row(outcome, found)
+        for outcome in known
+        if _state(outcome) == _PENDING and outcome.attempt.attempt < HOLDING_ATTEMPTS
+    ]
     if retries:
         connection.execute(_PUSH_FOLLOWERS, retries)
 

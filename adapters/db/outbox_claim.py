@@ -11,7 +11,7 @@ from sqlalchemy.sql import ColumnElement, FromClause
 from adapters.db.columns import Moment
 from adapters.db.session import AnyRow
 from adapters.db.tables import deliveries, events, webhook_endpoints
-from server.domain.webhook import Delivery, DeliveryState, NewEvent
+from server.domain.webhook import HOLDING_ATTEMPTS, Delivery, DeliveryState, NewEvent
 from server.ids import EventId, ProjectId
 
 _d = deliveries
@@ -27,7 +27,12 @@ def _is_pending(table: FromClause) -> ColumnElement[bool]:
 _SAME_SUBJECT = and_(
     _rival.c.endpoint_id == _d.c.endpoint_id, _rival.c.subject == _d.c.subject, _is_pending(_rival)
 )
-_NOTHING_OLDER = ~exists().where(_SAME_SUBJECT, _rival.c.sequence < _d.c.sequence)
+_HOLDS = or_(_rival.c.attempts < HOLDING_ATTEMPTS, _rival.c.lease_until.is_not(None))
+_NOTHING_OLDER = ~exists().where(_SAME_SUBJECT, _rival.c.sequence < _d.c.sequence, _HOLDS)
+# Of several that are due the oldest goes first, so that there is never more than one of a subject in flight.
+_FIRST_OF_DUE = ~exists().where(
+    _SAME_SUBJECT, _rival.c.sequence < _d.c.sequence, _rival.c.next_attempt_at <= _NOW
+)
 # A replay can re-open an older one while a newer is in flight.
 _NOTHING_NEWER_IN_FLIGHT = ~exists().where(
     _SAME_SUBJECT, _rival.c.sequence > _d.c.sequence, _rival.c.lease_until > _NOW
@@ -70,7 +75,13 @@ _PICK = (
         events.c.created_at.label("event_created_at"),
     )
     .join(events, events.c.id == _d.c.event_id)
-    .where(_d.c.endpoint_id == bindparam("p_endpoint"), _DUE, _NOTHING_OLDER, _NOTHING_NEWER_IN_FLIGHT)
+    .where(
+        _d.c.endpoint_id == bindparam("p_endpoint"),
+        _DUE,
+        _NOTHING_OLDER,
+        _FIRST_OF_DUE,
+        _NOTHING_NEWER_IN_FLIGHT,
+    )
     .order_by(_d.c.next_attempt_at, _d.c.sequence)
     .limit(bindparam("p_room"))
 )

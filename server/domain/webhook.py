@@ -54,6 +54,14 @@ class DeliveryState(str, Enum):
     DEAD = "DEAD"
 
 
+HOLDING_ATTEMPTS = 6
+"""How often an event may fail before later events of its subject stop to wait for it, to the same endpoint.
+
+An endpoint that is down gets its events in order when it is back within the first retries; one that refuses a certain
+event for good must not keep all that follows from arriving.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One event on its way to one endpoint."""

@@ -159,6 +159,7 @@ class OutboxRepository(Protocol):
         skip: Collection[str] = (),
     ) -> tuple[Delivery, ...]:
         """At most one delivery per (endpoint, subject): the oldest PENDING one, if due, not leased by a live owner.
+        One that has failed HOLDING_ATTEMPTS times no longer holds up those after it.
 
         No endpoint gets more than `per_endpoint` of the claimed and still leased deliveries together, so that one with
         a long backlog cannot fill every claim; endpoints in `skip` get none.

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trustme
 
+from server.domain.webhook import HOLDING_ATTEMPTS
 from server.errors import unavailable
 from server.ports.unit_of_work import Database, UnitOfWork
 from server.ports.webhook_sender import PostResult
@@ -373,6 +374,45 @@ class TestOrderAndIsolation:
         stage.pass_time(timedelta(seconds=5))
         await stage.logged(3, endpoint)
         assert [number_of(request) for request in sink.received] == [1, 1, 2]
+
+    async def test_an_event_that_is_refused_for_good_lets_the_next_one_go(
+        self, stage: Stage, sink: Sink
+    ) -> None:
+        """`completed` must not wait three days because the receiver has no handler for `started`."""
+        sink.default = lambda request: Answer(status=400 if number_of(request) == 1 else 200)
+        endpoint = await stage.endpoint(sink.url)
+        stage.start_relay()
+        await stage.emit(stage.event(number=1), *(stage.event(number=number) for number in (2, 3)))
+        for failed, pause in enumerate(DEFAULT_DELAYS[: HOLDING_ATTEMPTS - 1], start=1):
+            await stage.logged(failed, endpoint)
+            stage.pass_time(pause)
+        await stage.logged(HOLDING_ATTEMPTS + 2, endpoint)
+        assert [number_of(request) for request in sink.received] == [1] * HOLDING_ATTEMPTS + [2, 3]
+        assert await stage.next_due() == stage.clock.now() + DEFAULT_DELAYS[HOLDING_ATTEMPTS - 1]
+        stage.pass_time(DEFAULT_DELAYS[HOLDING_ATTEMPTS - 1])
+        assert (await stage.logged(HOLDING_ATTEMPTS + 3, endpoint))[-1].attempt == HOLDING_ATTEMPTS + 1
+
+    async def test_after_a_long_outage_one_of_a_subject_is_in_flight(self, stage: Stage, sink: Sink) -> None:
+        """Of those that no longer wait for each other, the oldest that is due goes first, alone."""
+        sink.script.extend([Answer(status=503)] * (HOLDING_ATTEMPTS + 1))
+        sink.default = Answer(hang=True)
+        endpoint = await stage.endpoint(sink.url)
+        stage.start_relay()
+        await stage.emit(stage.event(number=1), stage.event(number=2))
+        for failed, pause in enumerate(DEFAULT_DELAYS[: HOLDING_ATTEMPTS - 1], start=1):
+            await stage.logged(failed, endpoint)
+            stage.pass_time(pause)
+        await stage.logged(HOLDING_ATTEMPTS + 1, endpoint)
+        assert number_of(sink.received[-1]) == 2
+
+        stage.pass_time(timedelta(days=1))
+        await sink.wait_for(HOLDING_ATTEMPTS + 2)
+        # That another subject's event is posted shows that the relay looked again meanwhile.
+        await stage.emit(stage.event(subject="cm_other", number=3))
+        await sink.wait_for(HOLDING_ATTEMPTS + 3)
+        sink.release()
+        await sink.wait_for(HOLDING_ATTEMPTS + 4)
+        assert [number_of(request) for request in sink.received][-3:] == [1, 3, 2]
 
     async def test_a_failing_event_holds_up_no_other_subject(self, stage: Stage, sink: Sink) -> None:
         """Brief and 2.5: only the subject of the failing event waits."""
