@@ -21,7 +21,7 @@ _P_ID: BindParameter[str] = bindparam("p_id")
 _P_PROJECT: BindParameter[str] = bindparam("p_project")
 _COUNTERS = tuple(Usage.__dataclass_fields__)
 
-_ADD_PROJECT = upsert(projects).on_conflict_do_nothing()
+_ADD_PROJECT = upsert(projects).on_conflict_do_nothing().returning(projects.c.id)
 _ADD_USAGE_ROW = upsert(project_usage).on_conflict_do_nothing()
 _GET_PROJECT = select(projects).where(projects.c.id == _P_ID)
 _LIST_PROJECTS = (
@@ -93,7 +93,7 @@ class SqlProjects:
     async def add(self, project: Project) -> None:
         """Raise ServiceError already_exists if the id is taken."""
         values = {"id": project.id, "created_at": project.created_at, **self._columns(project)}
-        if not await execute(self._session, _ADD_PROJECT, values):
+        if await fetch_first(self._session, _ADD_PROJECT, values) is None:
             raise ServiceError(Code.ALREADY_EXISTS, f"project {project.id} already exists")
         await execute(self._session, _ADD_USAGE_ROW, {"project_id": project.id, **asdict(Usage())})
 

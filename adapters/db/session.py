@@ -54,5 +54,5 @@ async def fetch_first(
 
 
 async def execute(session: Session, statement: Executable, parameters: Parameters | None = None) -> int:
-    """Number of rows changed."""
+    """Number of rows that an UPDATE or DELETE changed; an INSERT does not say."""
     return await session.run(lambda connection: connection.execute(statement, parameters).rowcount)

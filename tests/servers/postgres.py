@@ -85,6 +85,10 @@ class PostgresServer:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             connection.execute(statement)
 
+    def program(self, name: str) -> Path:
+        """A client program of the same installation, e.g. `pg_dump`."""
+        return self._binaries / name
+
     @contextmanager
     def database(self, template: str = "template1") -> Iterator[str]:
         """A database of its own, copied from `template`; its URL."""
