@@ -99,10 +99,12 @@ class NetGuard:
         allow_private: bool = False,
         rules: Mapping[Purpose, Rule] = DEFAULT_RULES,
         lookup: Lookup | None = None,
+        is_own: Callable[[Address], bool] | None = None,
     ) -> None:
         self._allow_private = allow_private
         self._rules = rules
         self._lookup = lookup or SystemLookup()
+        self._is_own = is_own or is_own_address
 
     def check_url(self, url: str, purpose: Purpose, *, field: str) -> Target:
         """Without a look-up: ServiceError invalid_argument naming `field` for what can never be reached."""
@@ -133,7 +135,7 @@ class NetGuard:
         """May this address be contacted?"""
         if self._allow_private or in_networks(address, self._rules[purpose].networks):
             return True
-        return is_public(address) and not _is_own(effective(address))
+        return is_public(address) and not self._is_own(effective(address))
 
     async def resolve(self, url: str, purpose: Purpose, *, trusted: bool = False) -> Pinned:
         """One look-up; every address found must be permitted. Raise BadUrl, or AddressRefused."""
@@ -164,7 +166,7 @@ class NetGuard:
             raise AddressRefused from error
 
 
-def _is_own(address: Address) -> bool:
+def is_own_address(address: Address) -> bool:
     """True if the address belongs to this host: the kernel then picks it as its own source. Sends nothing."""
     family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
     try:

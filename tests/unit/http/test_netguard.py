@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.http.netguard import AddressRefused, NetGuard, Purpose, Rule
+from adapters.http.netguard import AddressRefused, NetGuard, Purpose, Rule, is_own_address
 from adapters.http.target import BadUrl, parse_target
 from server.errors import Code, ServiceError
 from tests.unit.http.test_addresses import NOT_PUBLIC, PUBLIC
@@ -189,6 +189,21 @@ def test_an_opened_network_counts_for_its_purpose_only() -> None:
     for url, purpose in (("http://10.2.0.1", Purpose.STORAGE), ("http://10.1.2.3", Purpose.INPUT)):
         with pytest.raises(ServiceError):
             guard.check_url(url, purpose, field="endpoint")
+
+
+def test_refuses_the_public_addresses_of_this_host() -> None:
+    """2.1 rule 4: the host's own addresses, where services listen that trust it."""
+    own = ip_address("8.8.4.4")
+    guard = NetGuard(lookup=_nothing_found, is_own=lambda address: address == own)
+    guard.check_url("http://8.8.8.8/", Purpose.INPUT, field="url")
+    for host in ("8.8.4.4", "[::ffff:8.8.4.4]"):
+        with pytest.raises(ServiceError):
+            guard.check_url(f"http://{host}/", Purpose.INPUT, field="url")
+
+
+def test_tells_an_own_address_without_a_packet() -> None:
+    assert is_own_address(ip_address("127.0.0.1"))
+    assert not is_own_address(ip_address("198.51.100.1"))
 
 
 async def test_resolve_gives_the_vetted_addresses_and_looks_up_once() -> None:
