@@ -67,6 +67,7 @@ RENDERINGS: Mapping[Code, Rendering] = {
 _REASON_STATUS: Mapping[str, int] = {
     "FILE_TOO_LARGE": 413,
     "BODY_TOO_LARGE": 413,
+    "BODY_TOO_SLOW": 408,
     "UNSUPPORTED_MEDIA_TYPE": 415,
 }
 

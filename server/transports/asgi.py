@@ -1,0 +1,125 @@
+"""The HTTP side as one ASGI application: REST, Twirp, health, metrics, the API description and whatever else is given."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from server.errors import Code, ServiceError
+from server.observability.metrics import RpcMetrics
+from server.rpc.dispatch import Dispatcher
+from server.rpc.registry import Registry
+from server.rpc.status import rest_error
+from server.transports.exchange import BodyLimits, Exchange, Receive, Scope, Send, request_id_of
+from server.transports.rest import RestApp, respond_error
+from server.transports.twirp import PREFIX, TwirpApp
+
+MAX_HEADER_BYTES = 16 * 1024
+_log = structlog.get_logger("http")
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What `/healthz` answers: 200 if `ready`, else 503; `details` is shown either way and holds no secrets."""
+
+    ready: bool
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+Probe = Callable[[], Awaitable[Readiness]]
+
+
+class HttpApp:
+    """Give it to uvicorn. REST and Twirp are answered directly, everything else by Starlette."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        *,
+        metrics: RpcMetrics,
+        readiness: Probe,
+        routes: Sequence[BaseRoute] = (),
+        limits: BodyLimits | None = None,
+    ) -> None:
+        self._limits = limits or BodyLimits()
+        self._rest = RestApp(registry, dispatcher)
+        self._twirp = TwirpApp(registry, dispatcher, self._limits)
+        self._pages = Starlette(
+            routes=[*_pages(metrics, readiness), *routes],
+            exception_handlers={404: _not_found, 405: _not_allowed, Exception: _failed},
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._pages(scope, receive, send)
+            return
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+            exchange = Exchange({**scope, "headers": []}, receive, send, self._limits)
+            await respond_error(exchange, _headers_too_large())
+            return
+        path: str = scope["path"]
+        if path.startswith(PREFIX + "/"):
+            await self._twirp(scope, receive, send)
+            return
+        exchange = Exchange(scope, receive, send, self._limits)
+        raw_path = scope.get("raw_path") or path.encode("utf-8", "replace")
+        if self._rest.owns(raw_path.partition(b"?")[0]):
+            await self._rest.serve(exchange)
+        else:
+            await self._pages(scope, receive, send)
+
+
+def _pages(metrics: RpcMetrics, readiness: Probe) -> list[Route]:
+    async def healthz(_request: Request) -> Response:
+        state = await readiness()
+        body = {"status": "ok" if state.ready else "starting", **state.details}
+        return JSONResponse(
+            body, status_code=200 if state.ready else 503, headers={"cache-control": "no-store"}
+        )
+
+    async def show_metrics(_request: Request) -> Response:
+        body, content_type = metrics.render()
+        return Response(body, headers={"content-type": content_type})
+
+    return [
+        Route("/healthz", healthz, methods=["GET"]),
+        Route("/v1/health", healthz, methods=["GET"]),
+        Route("/metrics", show_metrics, methods=["GET"]),
+    ]
+
+
+def _headers_too_large() -> ServiceError:
+    return ServiceError(
+        Code.RESOURCE_EXHAUSTED, "the request headers are too large", reason="HEADERS_TOO_LARGE"
+    )
+
+
+async def _not_found(request: Request, _fault: Exception) -> Response:
+    return _error(request, ServiceError(Code.NOT_FOUND, "there is no such route"))
+
+
+async def _not_allowed(request: Request, fault: Exception) -> Response:
+    error = ServiceError(
+        Code.UNIMPLEMENTED, "this route does not take this method", reason="METHOD_NOT_ALLOWED"
+    )
+    headers = getattr(fault, "headers", None) or {}
+    return JSONResponse(rest_error(error), status_code=405, headers=headers)
+
+
+async def _failed(request: Request, fault: Exception) -> Response:
+    request_id = request_id_of(dict(request.headers))
+    _log.error("http request failed", path=request.url.path, request_id=request_id, exc_info=fault)
+    error = ServiceError(Code.INTERNAL, "internal error", meta={"requestId": request_id})
+    return _error(request, error)
+
+
+def _error(request: Request, error: ServiceError) -> Response:
+    return JSONResponse(rest_error(error), status_code=error.rest_status)
