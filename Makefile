@@ -12,7 +12,7 @@ NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 FOUND_PYTHON = $(shell for p in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	$$p $(NEW_ENOUGH) >/dev/null 2>&1 && { echo $$p; exit 0; }; done; echo $(PYTHON))
 
-.PHONY: help setup generate verify lint format types test check breaking bench demo lock serve
+.PHONY: help setup demo serve test check lint types layers protos breaking verify generate format bench lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,34 +29,33 @@ serve: setup ## start the server on its embedded defaults
 test: setup ## run every test this machine can run (PYTEST_ARGS to change how)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: setup ## format, lint, types, layering, protos and generated code
+check: lint types layers protos breaking verify ## all of the following up to verify; what CI runs before the tests
+
+lint: setup ## format and lint rules (ruff)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: setup ## types (mypy, strict)
 	$(BIN)/mypy
+
+layers: setup ## which package may import which (import-linter)
 	$(BIN)/lint-imports
+
+protos: setup ## lint the protos (buf)
 	$(BIN)/buf lint
+
+breaking: setup ## fail if the protos break callers of main
 	@$(BIN)/python -m tools.breaking
-	@$(BIN)/python -m tools.generate --check
-
-lint: setup ## ruff only
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-
-format: setup ## rewrite the code in the project's format
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
-
-types: setup ## mypy only
-	$(BIN)/mypy
-
-generate: setup ## regenerate generated/ from protos/
-	@$(BIN)/python -m tools.generate
 
 verify: setup ## fail if generated/ is out of step with protos/
 	@$(BIN)/python -m tools.generate --check
 
-breaking: setup ## fail if the protos break callers of main
-	@$(BIN)/python -m tools.breaking
+generate: setup ## regenerate generated/ from protos/
+	@$(BIN)/python -m tools.generate
+
+format: setup ## rewrite the code in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 bench: setup ## measure against the floor and write benchmarks/results.md
 	@$(BIN)/python -m benchmarks
