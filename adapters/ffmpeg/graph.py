@@ -26,6 +26,7 @@ _TS_OPTIONS = f"max_delay={START_PTS * 1_000_000 // 90_000 // 2}\\:avoid_negativ
 # exact product by a rounding, so it is asked for slightly less.
 _CUT_SLACK_SEC = Fraction(20, 1_000_000)
 _BT709 = {"color_primaries": "bt709", "color_trc": "bt709", "colorspace": "bt709", "range": "tv"}
+_ZIMG_BT709 = {"p": "bt709", "t": "bt709", "m": "bt709", "r": "tv"}
 _POSTER_WIDTH = 1280
 # Mean luma (0–255, limited range) below which a frame counts as black.
 _BLACK_LUMA = 32
@@ -114,14 +115,14 @@ def _pictures(stream: Any, plan: EncodePlan) -> list[Any]:
 def _to_bt709(stream: Any, top: VideoTrack, fixes: PictureFixes) -> Any:
     """8-bit 4:2:0 BT.709 limited range at the largest size; scaling comes first where the rest is dear."""
     if fixes.hdr or fixes.wide_gamut:
-        stream = stream.filter("scale", top.width, top.height)
-        if fixes.hdr:
-            stream = _tonemap(stream, {"pq": "smpte2084", "hlg": "arib-std-b67"}[fixes.hdr])
-        else:
-            stream = stream.filter(
-                "zscale", pin="bt2020", min="bt2020nc", p="bt709", t="bt709", m="bt709", r="tv"
-            )
-        return stream.filter("format", "yuv420p")
+        transfer = {"pq": "smpte2084", "hlg": "arib-std-b67"}.get(fixes.hdr, "bt2020-10")
+        # zimg refuses frames with any tag missing.
+        stream = stream.filter("scale", top.width, top.height).filter(
+            "setparams", color_primaries="bt2020", color_trc=transfer, colorspace="bt2020nc"
+        )
+        return (_tonemap(stream) if fixes.hdr else stream.filter("zscale", **_ZIMG_BT709)).filter(
+            "format", "yuv420p"
+        )
     return stream.filter(
         "scale",
         top.width,
@@ -133,13 +134,13 @@ def _to_bt709(stream: Any, top: VideoTrack, fixes: PictureFixes) -> Any:
     ).filter("format", "yuv420p")
 
 
-def _tonemap(stream: Any, transfer: str) -> Any:
+def _tonemap(stream: Any) -> Any:
     return (
-        stream.filter("zscale", tin=transfer, pin="bt2020", min="bt2020nc", t="linear", npl=100)
+        stream.filter("zscale", t="linear", npl=100)
         .filter("format", "gbrpf32le")
         .filter("zscale", p="bt709")
         .filter("tonemap", tonemap="hable", desat=0)
-        .filter("zscale", t="bt709", m="bt709", r="tv")
+        .filter("zscale", **_ZIMG_BT709)
     )
 
 

@@ -45,8 +45,10 @@ MIN_VIDEO_BITRATE = 64_000
 # VBV: with these two a 2 s segment stays within twice the average, Apple's limit [1.30].
 MAXRATE_FACTOR = 1.25
 BUFFER_FACTOR = 1.5
-# Below this difference of the ends of sound and picture players do not stall.
-PAD_THRESHOLD_SEC = 0.1
+# Sound that ends this much before the picture stalls players that feed both to MSE; silence up to the end is cheap.
+PAD_SOUND_FROM_SEC = 0.1
+# Containers are less exact about ends than this; a short tail of sound without pictures harms nobody.
+PAD_PICTURE_FROM_SEC = 0.5
 
 _STANDARD_FPS = tuple(
     Fraction(*pair)
@@ -330,9 +332,9 @@ def _paddings(
     picture_end, sound_end = _end(info, video), _end(info, audio)
     if picture_end is None or sound_end is None:
         return 0.0, None
-    if sound_end - picture_end > PAD_THRESHOLD_SEC:
+    if sound_end - picture_end > PAD_PICTURE_FROM_SEC:
         return sound_end - picture_end, None
-    if picture_end - sound_end > PAD_THRESHOLD_SEC:
+    if picture_end - sound_end > PAD_SOUND_FROM_SEC:
         return 0.0, picture_end
     return 0.0, None
 
