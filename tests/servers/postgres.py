@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +46,8 @@ class PostgresServer:
         self._folder = folder
         self._account = account
         self._process: subprocess.Popen[bytes] | None = None
+        # `_die_with_parent` means the thread that forked, so it must live as long as the server.
+        self._spawner = ThreadPoolExecutor(1, thread_name_prefix="postgres")
 
     def url(self, database: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
@@ -81,6 +84,10 @@ class PostgresServer:
             self._process.wait(timeout=30)
             self._process = None
 
+    def close(self) -> None:
+        self.stop()
+        self._spawner.shutdown()
+
     def execute(self, statement: sql.Composed | sql.SQL, database: str = "postgres") -> None:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             connection.execute(statement)
@@ -107,7 +114,8 @@ class PostgresServer:
     def _spawn(self, command: list[str], output: int) -> subprocess.Popen[bytes]:
         # postgres refuses to run as root.
         account = self._account
-        return subprocess.Popen(
+        return self._spawner.submit(
+            subprocess.Popen[bytes],
             [str(self._binaries / command[0]), *command[1:]],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -117,8 +125,8 @@ class PostgresServer:
             user=account.pw_uid if account else None,
             group=account.pw_gid if account else None,
             extra_groups=[] if account else None,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no other thread of a test run forks here
-        )
+            preexec_fn=_die_with_parent,
+        ).result()
 
 
 @contextmanager
@@ -136,7 +144,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         server.start()
         yield server
     finally:
-        server.stop()
+        server.close()
         shutil.rmtree(folder)
 
 
