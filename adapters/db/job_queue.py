@@ -24,12 +24,13 @@ _KINDS = jobs.c.kind.in_(bindparam("p_kinds", expanding=True))
 _DUE_AT = type_coerce(jobs.c.due_at, BigInteger)
 _NOTIFY = select(func.pg_notify(CHANNEL, ""))
 
-# A clock that never jumps: a host whose clock is set back must not wait hours for a retry in seconds.
-_STARTED_AT = time.time_ns() // 1000 - time.monotonic_ns() // 1000
+# Steady, and running on while the machine sleeps: a host whose clock is set back must not wait hours for a retry.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_OFFSET_NS = time.time_ns() - time.clock_gettime_ns(_STEADY)
 
 
 def _now_on_sqlite() -> int:
-    return _STARTED_AT + time.monotonic_ns() // 1000
+    return (_OFFSET_NS + time.clock_gettime_ns(_STEADY)) // 1000
 
 
 class _Statements:

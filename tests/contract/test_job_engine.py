@@ -313,6 +313,18 @@ async def test_of_two_workers_that_finish_one_job_only_the_owner_does(stage: Sta
     assert await stage.events(job) == [COMPLETED, STARTED]
 
 
+async def test_many_workers_never_claim_one_job_twice(stage: Stage) -> None:
+    """Case 36: claims from several processes at once; each job is run once, under its first epoch."""
+    for _ in range(3):
+        await stage.worker(concurrency=3)
+    jobs = await asyncio.gather(*(stage.submit(auto=True) for _ in range(40)))
+    ended = [await stage.becomes(job, JobStatus.COMPLETED) for job in jobs]
+
+    assert {(job.epoch, job.attempt) for job in ended} == {(1, 1)}
+    assert Counter(said.job for said in stage.said if said.at == "started") == {job.id: 1 for job in jobs}
+    assert len({said.pid for said in stage.said if said.at == "started"}) > 1
+
+
 async def test_many_jobs_many_workers_and_a_killer(stage: Stage) -> None:
     """Case 36: every job ends COMPLETED exactly once although workers die all the time; the database stays whole."""
     chance = random.Random(7)
