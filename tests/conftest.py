@@ -17,6 +17,7 @@ from psycopg import sql
 from adapters.crypto import AesGcmSecretBox, new_key_text
 from adapters.db.migrate import migrate
 from adapters.db.unit_of_work import SqlDatabase, open_database
+from tests.media import ClipFactory
 from tests.servers.postgres import PostgresServer, postgres_server
 
 _TEMPLATE = "migrated_template"
@@ -138,3 +139,9 @@ async def open_again(database_url: str, secret_keys: str) -> AsyncIterator[OpenD
 async def database(open_again: OpenDatabase) -> SqlDatabase:
     """The open database of this test, once on SQLite and once on PostgreSQL."""
     return await open_again()
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> ClipFactory:
+    """Synthesised media, each file made once per process."""
+    return ClipFactory(tmp_path_factory.mktemp("clips"))

@@ -21,11 +21,11 @@ from server.conversion.progress import (
     VERIFYING,
     ProgressReporter,
 )
-from server.conversion.published import PublishedObjects
+from server.conversion.published import PublishedObjects, may_have_published, remove_layout
 from server.conversion.publisher import LadderPublisher
 from server.domain.conversion import ConversionSpec, price_cents, whole_seconds
 from server.domain.hls import MASTER_NAME, PLAYLIST_NAME, THUMBNAIL_NAME
-from server.domain.job import CONVERSION_KIND, Job
+from server.domain.job import CONVERSION_KIND, Job, JobStatus
 from server.domain.ladder import ConversionSettings, EncodePlan, plan_encode
 from server.domain.media import MediaError, MediaLimits
 from server.domain.project import Plan, Usage
@@ -117,6 +117,11 @@ class ConversionHandler:
         """Removes the local files, only now that the final state is stored: until then another attempt may need them."""
         await asyncio.to_thread(shutil.rmtree, self._shop.folder / job.id, ignore_errors=True)
         await self._shop.spool.remove(job.id)
+        if job.status is JobStatus.FAILED and may_have_published(job.result):
+            # Failed because its workers died: no attempt was left to clean up after itself.
+            async with self._shop.database.read() as tx:
+                spec = _spec_of(job, await tx.jobs.secrets(job.id))
+            await remove_layout(await self._shop.storage.open(spec.target), spec.output_formats)
 
     def _inline_ai_events(self, job: Job) -> list[NewEvent]:
         code, message = _AI_UNAVAILABLE
@@ -144,10 +149,7 @@ class _Conversion:
 
     async def convert(self) -> dict[str, Any]:
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True, mode=0o700)
-        job = self._run.job
-        spec = ConversionSpec.from_json(
-            job.spec, await self._run.secrets(), project_id=job.project_id, job_id=job.id
-        )
+        spec = _spec_of(self._run.job, await self._run.secrets())
         store = await self._shop.storage.open(spec.target)
         source = await self._source(spec)
         self.progress.enter(PROBING)
@@ -225,6 +227,10 @@ class _Conversion:
         }
 
 
+def _spec_of(job: Job, secrets: Mapping[str, str]) -> ConversionSpec:
+    return ConversionSpec.from_json(job.spec, secrets, project_id=job.project_id, job_id=job.id)
+
+
 def _addresses(store: ObjectStore, spec: ConversionSpec) -> dict[str, Any]:
     return {
         "outputUrl": store.url(MASTER_NAME),
@@ -246,7 +252,9 @@ def _outcome(error: Exception) -> JobFailed | RetryLater:
         case StorageError():
             return JobFailed("UPLOAD_FAILED", str(error))
         case ServiceError(code=Code.UNAVAILABLE):
-            return RetryLater("INTERNAL", "the server's database could not be reached", delay_sec=RETRY_DELAY_SEC)
+            return RetryLater(
+                "INTERNAL", "the server's database could not be reached", delay_sec=RETRY_DELAY_SEC
+            )
         case ServiceError():
             # The endpoint was fine when the job was accepted: most likely a name server is away.
             return RetryLater("UPLOAD_FAILED", error.message, delay_sec=RETRY_DELAY_SEC)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from server.domain.hls import MASTER_NAME, PLAYLIST_NAME, THUMBNAIL_NAME
 from server.ports.encoder import EncodeReport
@@ -56,10 +57,20 @@ class PublishedObjects:
             await self._store.delete(stale)
 
     async def remove(self) -> None:
-        """Removes the whole layout, playlists first so that nothing names what is gone. Raise OwnershipLost."""
+        """Removes the whole layout. Raise OwnershipLost."""
         await self._run.save()
-        folders = [f"{name}/segment_" for name in self._renditions] + [_SUBTITLES]
-        listed = await asyncio.gather(*(self._store.list(folder) for folder in folders))
-        playlists = [f"{name}/{PLAYLIST_NAME}" for name in self._renditions]
-        await self._store.delete([MASTER_NAME, *playlists])
-        await self._store.delete([THUMBNAIL_NAME, *(stored.key for page in listed for stored in page)])
+        await remove_layout(self._store, self._renditions)
+
+
+async def remove_layout(store: ObjectStore, renditions: Sequence[str]) -> None:
+    """Playlists first, so that nothing names what is gone."""
+    folders = [f"{name}/segment_" for name in renditions] + [_SUBTITLES]
+    listed = await asyncio.gather(*(store.list(folder) for folder in folders))
+    playlists = [f"{name}/{PLAYLIST_NAME}" for name in renditions]
+    await store.delete([MASTER_NAME, *playlists])
+    await store.delete([THUMBNAIL_NAME, *(stored.key for page in listed for stored in page)])
+
+
+def may_have_published(result: Mapping[str, Any]) -> bool:
+    """Whether a job with this stored result has announced that it writes objects."""
+    return bool(result.get(_MARK))

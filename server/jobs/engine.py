@@ -18,7 +18,7 @@ from server.ids import JobId, ProjectId
 from server.jobs.owner import is_gone, new_owner
 from server.jobs.policy import AttemptPolicy
 from server.jobs.run import Run
-from server.jobs.settle import Settlement, events_of, record_all
+from server.jobs.settle import Settlement, events_of, record_all, settled
 from server.jobs.watch import LossWatch
 from server.ports.jobs import ChangeFeed, EventRecorder, JobHandler
 from server.ports.unit_of_work import Database, UnitOfWork
@@ -198,19 +198,21 @@ class LeaseJobEngine:
     async def _take_over(self, lost: RunningJob) -> None:
         """Runs a dead worker's job, or fails it if it has cost its last attempt."""
         handler = self._handlers[lost.kind]
+        job = poisoned = None
         async with self._database.begin() as tx:
-            job = None
             losses = await tx.queue.mark_lost(lost)
             if losses is not None and (failure := self._options.attempts.after_loss(lost, losses)):
                 seen = await tx.jobs.get(None, lost.id)
-                if seen is not None:
-                    await self._settlement.fail(tx, seen, handler, failure)
+                if seen is not None and await self._settlement.fail(tx, seen, handler, failure):
+                    poisoned = await tx.jobs.get(None, lost.id)
             elif losses is not None:
                 job = await self._claim(tx, lost.id)
             await tx.commit()
         self._watch.settled(lost)
         if losses is not None:
             _log.warning("job %s lost its worker %s (loss %d)", lost.id, lost.owner, losses)
+        if poisoned is not None:
+            await settled(handler, poisoned)
         if job is not None:
             self._begin(job)
 

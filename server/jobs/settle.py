@@ -32,6 +32,14 @@ async def record_all(tx: UnitOfWork, recorder: EventRecorder, events: Sequence[N
         await recorder.record(tx, event)
 
 
+async def settled(handler: JobHandler, job: Job) -> None:
+    """Lets a handler tidy up; its defects change nothing that is committed."""
+    try:
+        await handler.on_settled(job)
+    except Exception:  # noqa: BLE001 - see above
+        _log.exception("job %s: what it left behind could not be removed", job.id)
+
+
 class Settlement:
     """From `handler.run` to the state behind it."""
 
@@ -88,6 +96,7 @@ class Settlement:
                 await self._release(run, refund_attempt=False, delay_sec=delay_sec)
             case Failure() as failure:
                 await run.write(lambda tx: self.fail(tx, run.job, handler, failure))
+                await settled(handler, run.job)
 
     async def _hand_over(self, run: Run) -> None:
         await self._release(run, refund_attempt=True, delay_sec=0.0)
@@ -114,6 +123,7 @@ class Settlement:
             return True
 
         await run.write(write)
+        await settled(handler, run.job)
 
     async def fail(self, tx: UnitOfWork, job: Job, handler: JobHandler, failure: Failure) -> bool:
         """False if the claim `job.epoch` is no longer the newest."""

@@ -97,6 +97,13 @@ class JobHandler(Protocol):
     def completed_events(self, job: Job) -> Sequence[NewEvent]: ...
     def failed_events(self, job: Job) -> Sequence[NewEvent]: ...
 
+    async def on_settled(self, job: Job) -> None:
+        """After COMPLETED or FAILED is committed: remove what only a running job needs, e.g. local files.
+
+        Not called if the process dies in between; what is left then must be found by other means.
+        """
+        ...
+
 
 class EventRecorder(Protocol):
     """Stores an event and its deliveries to the endpoints that subscribed to it, in the caller's transaction."""

@@ -135,6 +135,9 @@ class SteeredHandler:
     def completed_events(self, job: Job) -> Sequence[NewEvent]:
         return [_event("video.conversion.completed", job)]
 
+    async def on_settled(self, job: Job) -> None:
+        return None
+
     def failed_events(self, job: Job) -> Sequence[NewEvent]:
         return [_event("video.conversion.failed", job)]
 
