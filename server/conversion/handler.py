@@ -180,9 +180,17 @@ class _Conversion:
         except (MediaError, DownloadError, StorageError, ServiceError, OSError) as error:
             outcome = _outcome(error)
             last = self._run.job.attempt >= self._run.job.max_attempts
-            if self._published and (isinstance(outcome, JobFailed) or last):
-                await self._published.remove()
+            if isinstance(outcome, JobFailed) or last:
+                await self._remove_published()
             raise outcome from error
+
+    async def _remove_published(self) -> None:
+        try:
+            if self._published:
+                await self._published.remove()
+        except StorageError as error:
+            # Often the very storage that failed; the job's own cause must not be hidden by this one.
+            _logger.warning("job %s: partial objects could not be removed: %s", self._run.job.id, error)
 
     async def _source(self, spec: ConversionSpec) -> Path:
         if spec.is_upload:
