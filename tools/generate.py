@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tools.generate_docs import write_descriptions
 from tools.generate_stubs import MissingToolchain, generate_go, generate_typescript, search_path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,6 +109,7 @@ def generate_python(out: Path) -> None:
             }
             outputs = [f"--{name}_out={out}" for name in ("grpc_python", *plugins)]
             protoc([*outputs, *with_services], plugins=plugins)
+    write_descriptions(protoc, sources, out)
     shutil.copyfile(ROOT / "tools" / "twirp_runtime.py", out / "twirp_runtime.py")
     for path in sorted(out.rglob("*.py*")):
         path.write_text(prefix_imports(path.read_text()))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -90,7 +91,7 @@ class Dispatcher:
                     validate(request)
                     reply = await self._answer(method, request, ctx)
                 _check_reply(method, reply)
-        except BaseException as fault:
+        except BaseException as fault:  # noqa: BLE001 - everything is mapped and raised again
             raise seen.failed(fault, expired=limit.expired()) from None
         seen.ended(_OK)
         return reply
@@ -107,7 +108,7 @@ class Dispatcher:
                     ctx = await self._admit(method, call, seen)
                     reply = await self._answer_stream(method, self._checked(method, requests), ctx)
                 _check_reply(method, reply)
-        except BaseException as fault:
+        except BaseException as fault:  # noqa: BLE001 - everything is mapped and raised again
             raise seen.failed(fault, expired=limit.expired()) from None
         finally:
             await _close(requests)
@@ -126,13 +127,14 @@ class Dispatcher:
             replies = _handler(method)(request, ctx)
             limit = self._limit(call, None)
             until = None if limit is None else time.monotonic() + limit
-            async for reply in self._until_closing(replies, until):
-                _check_reply(method, reply)
-                yield reply
+            async with aclosing(self._until_closing(replies, until)) as running:
+                async for reply in running:
+                    _check_reply(method, reply)
+                    yield reply
         except GeneratorExit:
             seen.ended(Code.CANCELLED.value)
             raise
-        except BaseException as fault:
+        except BaseException as fault:  # noqa: BLE001 - everything is mapped and raised again
             raise seen.failed(fault) from None
         else:
             seen.ended(_OK)
@@ -235,12 +237,12 @@ class Dispatcher:
 
     async def _until_closing(
         self, replies: AsyncIterator[Message], until: float | None
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message]:
         closing = asyncio.create_task(self._closing.wait())
         following: asyncio.Task[Message] | None = None
         try:
             while True:
-                following = asyncio.ensure_future(anext(replies))  # type: ignore[arg-type]
+                following = asyncio.ensure_future(anext(replies))
                 left = None if until is None else max(0.0, until - time.monotonic())
                 await asyncio.wait({following, closing}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 if following.done():

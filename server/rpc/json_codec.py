@@ -19,7 +19,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from server.errors import ServiceError
+from server.rpc.descriptors import descriptor_of, enum_type, is_map, is_message, message_type
 from server.rpc.json_decoder import Decoder, FieldFault
 from server.rpc.status import malformed
 
@@ -81,7 +81,7 @@ class JsonCodec:
 
     def encode(self, message: Message) -> Any:
         """The message as dicts, lists and scalars."""
-        return self._encoder(message.DESCRIPTOR)(message)
+        return self._encoder(descriptor_of(message))(message)
 
     def load(self, message: Message, text: bytes) -> None:
         """Fill `message` from JSON text; raises malformed or invalid_argument."""
@@ -106,17 +106,16 @@ class JsonCodec:
     def _encoder(self, descriptor: Descriptor) -> Encode:
         found = self._encoders.get(descriptor.full_name)
         if found is None:
-            found = self._special(descriptor) or self._compile(descriptor)
+            own_form = descriptor.file.package == "google.protobuf" and descriptor.name != "Empty"
+            found = self._well_known(descriptor.name) if own_form else self._compile(descriptor)
             self._encoders[descriptor.full_name] = found
         return found
 
-    def _special(self, descriptor: Descriptor) -> Encode | None:
-        """Encoders of the well-known types with a JSON form of their own."""
-        if descriptor.file.package != "google.protobuf" or descriptor.name == "Empty":
-            return None
-        if descriptor.name == "Timestamp" and self._style.millis:
+    def _well_known(self, name: str) -> Encode:
+        """The encoder of a well-known type, whose JSON is not an object of its fields."""
+        if name == "Timestamp" and self._style.millis:
             return _timestamp_millis
-        return {"Value": _value, "Struct": _struct, "ListValue": _list}.get(descriptor.name, _well_known)
+        return _WELL_KNOWN.get(name, json_format.MessageToDict)
 
     def _compile(self, descriptor: Descriptor) -> Encode:
         # Registered before its fields are compiled, so that a type may contain itself.
@@ -144,14 +143,13 @@ class JsonCodec:
             return out
 
         self._encoders[descriptor.full_name] = encode
-        for field in descriptor.fields:
-            plans.append(self._plan(field))
+        plans.extend(self._plan(field) for field in descriptor.fields)
         return encode
 
     def _plan(self, field: FieldDescriptor) -> tuple[str, str, Encode | None, int, Any]:
         key = field.json_name if self._style.camel_case else field.name
-        if _is_map(field):
-            convert = self._converter(field.message_type.fields_by_name["value"])
+        if is_map(field):
+            convert = self._converter(message_type(field).fields_by_name["value"])
             return key, field.name, convert, _MAP, {} if self._style.empty_maps else _OMIT
         convert = self._converter(field)
         if field.is_repeated:
@@ -167,12 +165,12 @@ class JsonCodec:
 
     def _converter(self, field: FieldDescriptor) -> Encode | None:
         """None where the Python value is the JSON value."""
-        if field.type == FieldDescriptor.TYPE_MESSAGE:
-            return self._encoder(field.message_type)
+        if is_message(field):
+            return self._encoder(message_type(field))
         if field.type == FieldDescriptor.TYPE_ENUM:
-            if field.enum_type.full_name == "google.protobuf.NullValue":
+            if enum_type(field).full_name == "google.protobuf.NullValue":
                 return lambda _value: None
-            names = {value.number: value.name for value in field.enum_type.values}
+            names = {value.number: value.name for value in enum_type(field).values}
             return lambda number: names.get(number, number)
         if field.type in _INT64:
             return str if self._style.int64_as_string else None
@@ -202,14 +200,6 @@ def loads(text: bytes) -> Any:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(name)
-
-
-def _is_map(field: FieldDescriptor) -> bool:
-    return (
-        field.type == FieldDescriptor.TYPE_MESSAGE
-        and field.is_repeated
-        and bool(field.message_type.GetOptions().map_entry)
-    )
 
 
 def _map(entries: Mapping[Any, Any], convert: Encode | None) -> dict[str, Any]:
@@ -260,11 +250,7 @@ def _list(message: Any) -> list[Any]:
     return [_value(value) for value in message.values]
 
 
-def _well_known(message: Message) -> Any:
-    return json_format.MessageToDict(message)
-
+_WELL_KNOWN: Mapping[str, Encode] = {"Value": _value, "Struct": _struct, "ListValue": _list}
 
 REST_JSON = JsonCodec(REST_STYLE)
 TWIRP_JSON = JsonCodec(TWIRP_STYLE)
-
-__all__ = ["REST_JSON", "TWIRP_JSON", "JsonCodec", "ServiceError", "Style", "dumps", "loads"]

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from generated.baxcloud.v1 import options_pb2
 from server.errors import ServiceError, invalid
+from server.rpc.descriptors import descriptor_of, enum_type, is_map, is_message, message_type, option
 from server.rpc.validation import camel_case, enum_text
 
 # A level of JSON is up to three of protobuf, whose parsers stop at 100.
@@ -67,7 +68,7 @@ class Decoder:
 
     def into(self, message: Message, tree: dict[str, Any]) -> None:
         """Set the fields that `tree` names; raises FieldFault."""
-        setters = self._setters_of(message.DESCRIPTOR)
+        setters = self._setters_of(descriptor_of(message))
         given: set[int] = set()
         for name, value in tree.items():
             found = setters.get(name)
@@ -108,10 +109,8 @@ class Decoder:
 
     def _compile(self, field: FieldDescriptor) -> Set:
         if field.is_repeated:
-            if field.message_type is not None and field.message_type.GetOptions().map_entry:
-                return self._map(field)
-            return self._list(field)
-        setter = self._message(field) if field.message_type is not None else self._scalar(field)
+            return self._map(field) if is_map(field) else self._list(field)
+        setter = self._message(field) if is_message(field) else self._scalar(field)
         oneof = field.containing_oneof
         if oneof is None or len(oneof.fields) == 1:
             return setter
@@ -134,8 +133,8 @@ class Decoder:
         return put
 
     def _message(self, field: FieldDescriptor) -> Set:
-        name, whole = field.name, field.message_type.full_name
-        if whole == "google.protobuf.Value":
+        name = field.name
+        if message_type(field).full_name == "google.protobuf.Value":
             return lambda message, value: fill_value(getattr(message, name), value)
 
         def put(message: Message, value: Any) -> None:
@@ -159,8 +158,8 @@ class Decoder:
 
     def _list(self, field: FieldDescriptor) -> Set:
         name = field.name
-        refuse_empty = field.GetOptions().Extensions[options_pb2.refuse_empty]
-        convert = None if field.message_type is not None else self._converter(field)
+        refuse_empty: bool = option(field.GetOptions(), options_pb2.refuse_empty)
+        convert = None if is_message(field) else self._converter(field)
 
         def put(message: Message, value: Any) -> None:
             if value is None:
@@ -182,9 +181,10 @@ class Decoder:
         return put
 
     def _map(self, field: FieldDescriptor) -> Set:
-        key_of = _MAP_KEYS.get(field.message_type.fields_by_name["key"].type, _integer_key)
-        value_field = field.message_type.fields_by_name["value"]
-        convert = None if value_field.message_type is not None else self._converter(value_field)
+        entry = message_type(field)
+        key_of = _MAP_KEYS.get(entry.fields_by_name["key"].type, _integer_key)
+        value_field = entry.fields_by_name["value"]
+        convert = None if is_message(value_field) else self._converter(value_field)
 
         def put(message: Message, value: Any) -> None:
             if value is None:
@@ -282,7 +282,8 @@ def _bytes(value: Any) -> bytes:
 
 
 def _enum(field: FieldDescriptor) -> Callable[[Any], int]:
-    numbers = {value.name.lower(): value.number for value in field.enum_type.values}
+    enum = enum_type(field)
+    numbers = {value.name.lower(): value.number for value in enum.values}
 
     def convert(value: Any) -> int:
         if isinstance(value, str):
@@ -290,7 +291,7 @@ def _enum(field: FieldDescriptor) -> Callable[[Any], int]:
                 return found
         elif isinstance(value, int) and not isinstance(value, bool) and -(2**31) <= value < 2**31:
             return value
-        raise FieldFault(enum_text(field.enum_type))
+        raise FieldFault(enum_text(enum))
 
     return convert
 

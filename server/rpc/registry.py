@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from generated.baxcloud.v1 import (
     webhook_pb2,
 )
 from server.context import Caller
+from server.rpc.descriptors import option
 
 OWN_FILES: tuple[FileDescriptor, ...] = (
     egress_pb2.DESCRIPTOR,
@@ -130,7 +131,7 @@ class Registry:
             self.services[name] = methods
             self._by_name |= {method.full_name: method for method in methods}
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Method]:
         return iter(self._by_name.values())
 
     def find(self, full_name: str) -> Method | None:
@@ -153,7 +154,7 @@ def own_services(implementations: Mapping[str, object], authoriser: Authoriser) 
 
 def own_rule(descriptor: MethodDescriptor) -> Rule:
     """The `rule` option of one of our methods; raises RegistryError where it is missing."""
-    given = descriptor.GetOptions().Extensions[options_pb2.rule]
+    given = option(descriptor.GetOptions(), options_pb2.rule)
     if given.access == options_pb2.ACCESS_UNSPECIFIED:
         raise RegistryError(f"{descriptor.full_name} does not say who may call it")
     return Rule(
@@ -217,6 +218,3 @@ def _handler(implementation: object | None, attribute: str) -> Callable[[Any, An
     if found is not None and not callable(found):
         raise RegistryError(f"{type(implementation).__name__}.{attribute} is not a method")
     return found
-
-
-Requests = AsyncIterator[Message]

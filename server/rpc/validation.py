@@ -12,6 +12,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.message import Message
 
 from server.errors import Code, ServiceError, invalid
+from server.rpc.descriptors import descriptor_of, enum_type, is_map, message_type
 
 _validator = protovalidate.Validator()
 _TEXTS = {
@@ -29,10 +30,10 @@ def validate(message: Message, *, unwrap: bool = False) -> None:
     """
     violations = _validator.collect_violations(message)
     if not violations:
-        if (path := _unstorable(message)) is not None:
-            raise invalid(_shown(path, unwrap), "must not hold the character U+0000")
+        if (steps := _unstorable(message)) is not None:
+            raise invalid(_shown(steps, unwrap), "must not hold the character U+0000")
         return
-    found = [_described(violation, message.DESCRIPTOR, unwrap) for violation in violations]
+    found = [_described(violation, descriptor_of(message), unwrap) for violation in violations]
     path, text = found[0]
     meta = {"violations": "; ".join(f"{path}: {text}" for path, text in found)} if len(found) > 1 else {}
     raise ServiceError(Code.INVALID_ARGUMENT, f"{path}: {text}", field=path, meta=meta)
@@ -62,7 +63,7 @@ def _described(violation: Any, descriptor: Descriptor, unwrap: bool) -> tuple[st
     if rule == "string.min_len" and violation.rule_value == 1:
         text = "is required"
     elif rule.startswith("enum."):
-        text = enum_text(_field_at(descriptor, [element.field_name for element in elements]).enum_type)
+        text = enum_text(enum_type(_field_at(descriptor, [element.field_name for element in elements])))
     else:
         text = _TEXTS.get(rule) or violation.proto.message.removeprefix("value ")
     return _shown(path, unwrap), text
@@ -72,7 +73,7 @@ def _field_at(descriptor: Descriptor, names: Iterable[str]) -> FieldDescriptor:
     first, *rest = names
     found: FieldDescriptor = descriptor.fields_by_name[first]
     for name in rest:
-        found = found.message_type.fields_by_name[name]
+        found = message_type(found).fields_by_name[name]
     return found
 
 
@@ -89,7 +90,7 @@ def _unstorable(message: Message) -> list[str] | None:
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
             inner = _unstorable_below(field, value)
             if inner is not None:
-                in_json = field.message_type.file.name == "google/protobuf/struct.proto"
+                in_json = message_type(field).file.name == "google/protobuf/struct.proto"
                 return [camel_case(field.name)] + ([] if in_json else inner)
     return None
 
@@ -97,7 +98,7 @@ def _unstorable(message: Message) -> list[str] | None:
 def _unstorable_below(field: FieldDescriptor, value: Any) -> list[str] | None:
     if not field.is_repeated:
         return _unstorable(value)
-    if not field.message_type.GetOptions().map_entry:
+    if not is_map(field):
         return next((path for item in value if (path := _unstorable(item)) is not None), None)
     for key, item in value.items():
         if isinstance(key, str) and "\0" in key:

@@ -17,6 +17,7 @@ from server.observability.metrics import RpcMetrics
 from server.rpc.dispatch import Dispatcher
 from server.rpc.registry import Registry
 from server.rpc.status import rest_error
+from server.transports.docs_page import description_routes
 from server.transports.exchange import BodyLimits, Exchange, Receive, Scope, Send, request_id_of
 from server.transports.rest import RestApp, respond_error
 from server.transports.twirp import PREFIX, TwirpApp
@@ -53,7 +54,7 @@ class HttpApp:
         self._rest = RestApp(registry, dispatcher)
         self._twirp = TwirpApp(registry, dispatcher, self._limits)
         self._pages = Starlette(
-            routes=[*_pages(metrics, readiness), *routes],
+            routes=[*_pages(metrics, readiness), *description_routes(self._rest.table), *routes],
             exception_handlers={404: _not_found, 405: _not_allowed, Exception: _failed},
         )
 
@@ -102,11 +103,11 @@ def _headers_too_large() -> ServiceError:
     )
 
 
-async def _not_found(request: Request, _fault: Exception) -> Response:
-    return _error(request, ServiceError(Code.NOT_FOUND, "there is no such route"))
+async def _not_found(_request: Request, _fault: Exception) -> Response:
+    return _error(ServiceError(Code.NOT_FOUND, "there is no such route"))
 
 
-async def _not_allowed(request: Request, fault: Exception) -> Response:
+async def _not_allowed(_request: Request, fault: Exception) -> Response:
     error = ServiceError(
         Code.UNIMPLEMENTED, "this route does not take this method", reason="METHOD_NOT_ALLOWED"
     )
@@ -118,8 +119,8 @@ async def _failed(request: Request, fault: Exception) -> Response:
     request_id = request_id_of(dict(request.headers))
     _log.error("http request failed", path=request.url.path, request_id=request_id, exc_info=fault)
     error = ServiceError(Code.INTERNAL, "internal error", meta={"requestId": request_id})
-    return _error(request, error)
+    return _error(error)
 
 
-def _error(request: Request, error: ServiceError) -> Response:
+def _error(error: ServiceError) -> Response:
     return JSONResponse(rest_error(error), status_code=error.rest_status)

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import grpc
-import structlog
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
@@ -16,13 +15,12 @@ from grpc_reflection.v1alpha import reflection
 from server.errors import ServiceError
 from server.rpc.dispatch import CallInfo, Dispatcher
 from server.rpc.registry import Method, Registry
-from server.rpc.status import shown_message, to_service_error, trailing_metadata
+from server.rpc.status import shown_message, trailing_metadata
 from server.transports.exchange import REQUEST_ID_HEADER, request_id_of
 from server.transports.twirp import decode_protobuf
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 _STATUS = {status.value[0]: status for status in grpc.StatusCode}
-_log = structlog.get_logger("grpc")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -91,7 +89,7 @@ class GrpcServer:
         await self._server.wait_for_termination()
 
 
-class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+class _Handlers(grpc.GenericRpcHandler):
     """Finds the handler of a path. Messages pass as bytes: dispatch decodes them once the caller is known."""
 
     def __init__(self, registry: Registry, dispatcher: Dispatcher) -> None:
@@ -150,7 +148,7 @@ async def _server_stream(
 
 
 async def _call(context: Context) -> CallInfo:
-    headers = _headers(context.invocation_metadata() or ())
+    headers = _headers(tuple(context.invocation_metadata() or ()))
     request_id = request_id_of(headers)
     await context.send_initial_metadata(((REQUEST_ID_HEADER, request_id),))
     return CallInfo("grpc", request_id, headers, context.peer(), context.time_remaining())
@@ -167,6 +165,3 @@ def _headers(metadata: Sequence[tuple[str, str | bytes]]) -> dict[str, str]:
 async def _abort(context: Context, error: ServiceError) -> Any:
     status = _STATUS[error.rendering.grpc]
     await context.abort(status, shown_message(error), trailing_metadata(error))
-
-
-__all__ = ["MAX_MESSAGE_BYTES", "GrpcServer", "to_service_error"]

@@ -17,6 +17,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import parse_options_header
 
 from server.errors import Code, ServiceError, invalid
+from server.rpc.descriptors import field_named, is_message, message_type
 from server.rpc.json_codec import REST_JSON, loads
 from server.rpc.registry import Method
 from server.rpc.status import malformed
@@ -50,7 +51,7 @@ def form_route(declared: FormRoute, method: Method) -> Route:
 
 def options_and_chunk(request: Descriptor) -> tuple[FieldDescriptor, FieldDescriptor]:
     """The two fields that a message of an upload stream has: options and bytes."""
-    options = next(one for one in request.fields if one.message_type is not None)
+    options = next(one for one in request.fields if is_message(one))
     chunk = next(one for one in request.fields if one.type == FieldDescriptor.TYPE_BYTES)
     return options, chunk
 
@@ -131,7 +132,7 @@ class FormStream:
                 raise too_large(self._exchange.limits.json_bytes)
             part.data += piece
             return
-        field_ = _field_named(self._options_field.message_type, part.name)
+        field_ = _field_named(message_type(self._options_field), part.name)
         if field_ is None:
             return
         try:
@@ -152,11 +153,11 @@ class FormStream:
         request = self._request_type()
         options = getattr(request, self._options_field.name)
         options.SetInParent()
-        descriptor = self._options_field.message_type
+        descriptor = message_type(self._options_field)
         for name, texts in self._texts.items():
             fill_from_form(options, descriptor.fields_by_name[name], texts)
         if self._filename:
-            named = descriptor.fields_by_name.get("filename")
+            named = field_named(descriptor, "filename")
             if named is not None:
                 setattr(options, named.name, self._filename)
         return request
@@ -166,7 +167,7 @@ def fill_from_form(message: Message, field_: FieldDescriptor, texts: list[str]) 
     """Form values are text: JSON for lists, objects and any-JSON; the value itself for the rest (contract B-94)."""
     if field_.is_repeated and len(texts) > 1:
         set_text(message, field_, texts)
-    elif field_.is_repeated or field_.message_type is not None:
+    elif field_.is_repeated or is_message(field_):
         if len(texts) > 1:
             raise invalid(field_.json_name, "must be given once")
         try:

@@ -8,6 +8,7 @@ import structlog
 from google.protobuf.message import Message
 
 from server.errors import Code, ServiceError
+from server.rpc.descriptors import descriptor_of
 from server.rpc.dispatch import Dispatcher
 from server.rpc.json_codec import REST_JSON, dumps, loads
 from server.rpc.registry import Method, Registry, RegistryError
@@ -134,7 +135,7 @@ def _decode(match: Match, body: bytes, query: bytes) -> Message:
         REST_JSON.decode(request, loads(body) if body.strip() else {})
     else:
         if route.body and body.strip():
-            REST_JSON.decode_field(request, request.DESCRIPTOR.fields_by_name[route.body], loads(body))
+            REST_JSON.decode_field(request, descriptor_of(request).fields_by_name[route.body], loads(body))
         fill_query(request, query, skip=(*route.variables, route.body))
     fill_path(request, match)
     return request
@@ -142,7 +143,7 @@ def _decode(match: Match, body: bytes, query: bytes) -> Message:
 
 async def _respond(exchange: Exchange, method: Method, reply: Message) -> None:
     rule = method.rule
-    if reply.DESCRIPTOR.full_name == "google.protobuf.Empty" and not rule.rest_status:
+    if descriptor_of(reply).full_name == "google.protobuf.Empty" and not rule.rest_status:
         await exchange.respond(204, b"", None)
         return
     tree = REST_JSON.encode(reply)

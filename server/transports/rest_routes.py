@@ -12,6 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from server.errors import Code, ServiceError, invalid
+from server.rpc.descriptors import descriptor_of, field_named, is_message, message_type
 from server.rpc.json_codec import REST_JSON
 from server.rpc.json_decoder import FieldFault, number_from_text
 from server.rpc.registry import Binding, Method, RegistryError
@@ -137,14 +138,11 @@ def route_of(method: Method, binding: Binding) -> Route:
 
 def resolve(descriptor: Descriptor, path: str) -> FieldDescriptor:
     """The field at `a.b`; raises RegistryError."""
-    found: FieldDescriptor | None = None
-    for name in path.split("."):
-        found = None if descriptor is None else descriptor.fields_by_name.get(name)
-        if found is None:
-            raise RegistryError(f"{path} is no field of the request")
-        descriptor = found.message_type
-    assert found is not None
-    return found
+    first, _, rest = path.partition(".")
+    found = field_named(descriptor, first)
+    if found is None or (rest and not is_message(found)):
+        raise RegistryError(f"{path} is no field of the request")
+    return resolve(message_type(found), rest) if rest else found
 
 
 def fill_path(request: Message, match: Match) -> None:
@@ -154,7 +152,7 @@ def fill_path(request: Message, match: Match) -> None:
         message = request
         for step in outer:
             message = getattr(message, step)
-        set_text(message, message.DESCRIPTOR.fields_by_name[name], [text])
+        set_text(message, descriptor_of(message).fields_by_name[name], [text])
 
 
 def fill_query(request: Message, query: bytes, *, skip: Iterable[str] = ()) -> None:
@@ -169,7 +167,7 @@ def fill_query(request: Message, query: bytes, *, skip: Iterable[str] = ()) -> N
         raw_name, _, raw_value = pair.replace(b"+", b" ").partition(b"=")
         name = unquote_to_bytes(raw_name).decode("utf-8", "replace")
         given.setdefault(name, []).append(_query_text(name, raw_value, request))
-    known = _parameters(request.DESCRIPTOR)
+    known = _parameters(descriptor_of(request))
     for name, texts in given.items():
         field_ = known.get(name)
         if field_ is not None and field_.name not in skip:
@@ -180,7 +178,7 @@ def _query_text(name: str, raw: bytes, request: Message) -> str:
     try:
         return unquote_to_bytes(raw).decode("utf-8")
     except UnicodeDecodeError:
-        if name in _parameters(request.DESCRIPTOR):
+        if name in _parameters(descriptor_of(request)):
             raise invalid(name, "must be percent-encoded UTF-8") from None
         return ""
 
@@ -191,7 +189,7 @@ _PARAMETERS: dict[str, Mapping[str, FieldDescriptor]] = {}
 def _parameters(descriptor: Descriptor) -> Mapping[str, FieldDescriptor]:
     found = _PARAMETERS.get(descriptor.full_name)
     if found is None:
-        scalars = [one for one in descriptor.fields if one.message_type is None]
+        scalars = [one for one in descriptor.fields if not is_message(one)]
         found = {name: one for one in scalars for name in (one.name, one.json_name)}
         _PARAMETERS[descriptor.full_name] = found
     return found

@@ -48,7 +48,7 @@ async def _pump(
     following: asyncio.Task[Message] | None = None
     try:
         while not gone.done():
-            following = following or asyncio.ensure_future(anext(replies))  # type: ignore[arg-type]
+            following = following or asyncio.ensure_future(anext(replies))
             await asyncio.wait({following, gone}, timeout=keep_alive_sec, return_when=asyncio.FIRST_COMPLETED)
             if following.done():
                 done, following = following, None

@@ -27,7 +27,7 @@ from server.rpc.dispatch import Dispatcher
 from server.rpc.json_codec import TWIRP_JSON
 from server.rpc.registry import Method, Registry
 from server.rpc.status import malformed, retry_after, to_service_error, twirp_error, undecodable
-from server.transports.exchange import REQUEST_ID_HEADER, BodyLimits, Exchange, Receive, Scope, Send
+from server.transports.exchange import BodyLimits, Exchange, Receive, Scope, Send
 
 PREFIX = "/twirp"
 _JSON, _PROTOBUF = "application/json", "application/protobuf"
@@ -157,6 +157,3 @@ def _protobuf_encode(reply: ProtoMessage) -> tuple[bytes, dict[str, str]]:
 
 def _bad_route(message: str, route: str) -> ServiceError:
     return ServiceError(Code.BAD_ROUTE, message, meta={"twirp_invalid_route": route})
-
-
-__all__ = ["PREFIX", "REQUEST_ID_HEADER", "TwirpApp", "decode_protobuf"]

@@ -143,7 +143,7 @@ class Surface:
     http: str
     grpc_address: str
     session: aiohttp.ClientSession
-    channel: grpc.aio.Channel
+    channel: Any
     server: GrpcServer
 
     def method(self, name: str) -> Method:
@@ -180,6 +180,7 @@ class Surface:
         return Outcome("ok", reply=as_tree(method.reply_type.FromString(raw)), raw=raw)
 
     async def twirp_json(self, method: Method, request: Any, headers: Mapping[str, str]) -> Outcome:
+        body: str | bytes
         if isinstance(request, Message):
             body = json_format.MessageToJson(request, preserving_proto_field_name=True)
         else:
