@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, bindparam, exists, func, literal_column, or_, select
+from sqlalchemy import Connection, and_, bindparam, func, literal_column, or_, select
 from sqlalchemy.sql import ColumnElement, FromClause
 
 from adapters.db.columns import Moment
 from adapters.db.session import AnyRow
 from adapters.db.tables import deliveries, events, webhook_endpoints
-from server.domain.webhook import HOLDING_ATTEMPTS, Delivery, DeliveryState, NewEvent
+from server.domain.webhook import Delivery, DeliveryState, NewEvent
 from server.ids import EventId, ProjectId
 
 _d = deliveries
@@ -24,41 +24,36 @@ def _is_pending(table: FromClause) -> ColumnElement[bool]:
     return table.c.state == literal_column(f"'{DeliveryState.PENDING.value}'")
 
 
-_SAME_SUBJECT = and_(
-    _rival.c.endpoint_id == _d.c.endpoint_id, _rival.c.subject == _d.c.subject, _is_pending(_rival)
+# Scalar subqueries, not EXISTS: PostgreSQL turns that into a join over the whole backlog when its statistics are old.
+_OLDEST_OF_SUBJECT = (
+    select(func.min(_rival.c.sequence))
+    .where(_rival.c.endpoint_id == _d.c.endpoint_id, _rival.c.subject == _d.c.subject, _is_pending(_rival))
+    .scalar_subquery()
 )
-_HOLDS = or_(_rival.c.attempts < HOLDING_ATTEMPTS, _rival.c.lease_until.is_not(None))
-_NOTHING_OLDER = ~exists().where(_SAME_SUBJECT, _rival.c.sequence < _d.c.sequence, _HOLDS)
-# Of several that are due the oldest goes first, so that there is never more than one of a subject in flight.
-_FIRST_OF_DUE = ~exists().where(
-    _SAME_SUBJECT, _rival.c.sequence < _d.c.sequence, _rival.c.next_attempt_at <= _NOW
-)
-# A replay can re-open an older one while a newer is in flight.
-_NOTHING_NEWER_IN_FLIGHT = ~exists().where(
-    _SAME_SUBJECT, _rival.c.sequence > _d.c.sequence, _rival.c.lease_until > _NOW
-)
+_IS_HEAD = _d.c.sequence == _OLDEST_OF_SUBJECT
 _DUE = and_(
     _is_pending(_d), _d.c.next_attempt_at <= _NOW, or_(_d.c.lease_until.is_(None), _d.c.lease_until <= _NOW)
+)
+_ANY_DUE = (
+    select(literal_column("1"))
+    .where(_d.c.endpoint_id == webhook_endpoints.c.id, _DUE)
+    .limit(1)
+    .correlate(webhook_endpoints)
+    .scalar_subquery()
 )
 
 # Locked rows serialise the relays per endpoint: each sees the others' leases before it counts and picks, and goes on
 # to another endpoint meanwhile. In random order, so that no endpoint is always last when there are many.
 _LOCK_ENDPOINTS = (
     select(webhook_endpoints.c.id)
-    .where(
-        webhook_endpoints.c.id.not_in(bindparam("p_skip", expanding=True)),
-        exists().where(_d.c.endpoint_id == webhook_endpoints.c.id, _DUE),
-    )
+    .where(webhook_endpoints.c.id.not_in(bindparam("p_skip", expanding=True)), _ANY_DUE.is_not(None))
     .order_by(func.random())
     .limit(bindparam("p_limit"))
     .with_for_update(skip_locked=True)
 )
-_COUNT_IN_FLIGHT = (
-    select(func.count())
-    .select_from(_d)
-    .where(_d.c.endpoint_id == bindparam("p_endpoint"), _d.c.lease_until > _NOW)
-)
-_PICK = (
+_IN_FLIGHT = select(_d.c.subject).where(_d.c.endpoint_id == bindparam("p_endpoint"), _d.c.lease_until > _NOW)
+# Not only heads are in flight: a replay re-opens older ones.
+_picked = (
     select(
         _d.c.id,
         _d.c.project_id,
@@ -69,22 +64,20 @@ _PICK = (
         _d.c.attempts,
         _d.c.next_attempt_at,
         _d.c.created_at,
-        events.c.name,
-        events.c.family,
-        events.c.body,
-        events.c.created_at.label("event_created_at"),
     )
-    .join(events, events.c.id == _d.c.event_id)
     .where(
         _d.c.endpoint_id == bindparam("p_endpoint"),
         _DUE,
-        _NOTHING_OLDER,
-        _FIRST_OF_DUE,
-        _NOTHING_NEWER_IN_FLIGHT,
+        _d.c.subject.not_in(bindparam("p_in_flight", expanding=True)),
+        _IS_HEAD,
     )
     .order_by(_d.c.next_attempt_at, _d.c.sequence)
     .limit(bindparam("p_room"))
+    .subquery("picked")
 )
+_PICK = select(
+    _picked, events.c.name, events.c.family, events.c.body, events.c.created_at.label("event_created_at")
+).join(events, events.c.id == _picked.c.event_id)
 _LEASE = (
     _d.update()
     .where(_d.c.sequence == bindparam("p_sequence"))
@@ -92,7 +85,7 @@ _LEASE = (
 )
 _NEXT_FREE = (
     select(_d.c.next_attempt_at)
-    .where(_is_pending(_d), _d.c.lease_until.is_(None), _NOTHING_OLDER)
+    .where(_is_pending(_d), _d.c.lease_until.is_(None), _IS_HEAD)
     .order_by(_d.c.next_attempt_at)
     .limit(1)
 )
@@ -120,10 +113,10 @@ def claim(connection: Connection, wanted: Claim) -> tuple[Delivery, ...]:
     picked: list[AnyRow] = []
     for endpoint_id in endpoints.all():
         this = {**now, "p_endpoint": endpoint_id}
-        in_flight = connection.execute(_COUNT_IN_FLIGHT, this).scalar_one()
-        room = min(wanted.per_endpoint - in_flight, wanted.limit - len(picked))
+        in_flight = connection.execute(_IN_FLIGHT, this).scalars().all()
+        room = min(wanted.per_endpoint - len(in_flight), wanted.limit - len(picked))
         if room > 0:
-            picked += connection.execute(_PICK, {**this, "p_room": room})
+            picked += connection.execute(_PICK, {**this, "p_room": room, "p_in_flight": in_flight})
     if picked:
         leases = [
             {"p_sequence": row.sequence, "v_owner": wanted.owner, "v_until": wanted.until} for row in picked
