@@ -113,13 +113,14 @@ class ClipFactory:
         )
 
     def interlaced(self) -> Path:
-        """25 frames of two fields each, top first."""
+        """25 frames of two fields each, top first, in fast motion."""
+        motion = "scroll=horizontal=0.013,tinterlace=mode=interleave_top,fieldorder=tff"
         return self.clip(
             Clip(
                 extension="ts",
                 size="720x576",
                 fps="50",
-                filters="tinterlace=mode=interleave_top,fieldorder=tff,setsar=64/45,format=yuv420p",
+                filters=f"{motion},setsar=64/45,format=yuv420p",
                 codecs=("-c:v", "mpeg2video", "-b:v", "4M", "-flags", "+ildct+ilme", "-c:a", "mp2"),
             )
         )

@@ -26,6 +26,9 @@ _TS_OPTIONS = f"max_delay={START_PTS * 1_000_000 // 90_000 // 2}\\:avoid_negativ
 # exact product by a rounding, so it is asked for slightly less.
 _CUT_SLACK_SEC = Fraction(20, 1_000_000)
 _BT709 = {"color_primaries": "bt709", "color_trc": "bt709", "colorspace": "bt709", "range": "tv"}
+# HDR's reference white (BT.2408). With it and mobius, everything up to mid grey keeps its SDR level (measured: 123 → 123
+# of 255, white 235 → 201), and only highlights are compressed; hable darkens the whole picture.
+_HDR_WHITE_NITS = 203
 _ZIMG_BT709 = {"p": "bt709", "t": "bt709", "m": "bt709", "r": "tv"}
 _POSTER_WIDTH = 1280
 # Mean luma (0–255, limited range) below which a frame counts as black.
@@ -136,10 +139,10 @@ def _to_bt709(stream: Any, top: VideoTrack, fixes: PictureFixes) -> Any:
 
 def _tonemap(stream: Any) -> Any:
     return (
-        stream.filter("zscale", t="linear", npl=100)
+        stream.filter("zscale", t="linear", npl=_HDR_WHITE_NITS)
         .filter("format", "gbrpf32le")
         .filter("zscale", p="bt709")
-        .filter("tonemap", tonemap="hable", desat=0)
+        .filter("tonemap", tonemap="mobius", desat=0)
         .filter("zscale", **_ZIMG_BT709)
     )
 
