@@ -11,7 +11,7 @@ from sqlalchemy.sql import ColumnElement, FromClause
 from adapters.db.columns import Moment
 from adapters.db.session import AnyRow
 from adapters.db.tables import deliveries, events, webhook_endpoints
-from server.domain.webhook import Delivery, DeliveryState, NewEvent
+from server.domain.webhook import HOLDING_ATTEMPTS, Delivery, DeliveryState, NewEvent
 from server.ids import EventId, ProjectId
 
 _d = deliveries
@@ -24,13 +24,25 @@ def _is_pending(table: FromClause) -> ColumnElement[bool]:
     return table.c.state == literal_column(f"'{DeliveryState.PENDING.value}'")
 
 
-# Scalar subqueries, not EXISTS: PostgreSQL turns that into a join over the whole backlog when its statistics are old.
-_OLDEST_OF_SUBJECT = (
-    select(func.min(_rival.c.sequence))
-    .where(_rival.c.endpoint_id == _d.c.endpoint_id, _rival.c.subject == _d.c.subject, _is_pending(_rival))
-    .scalar_subquery()
-)
-_IS_HEAD = _d.c.sequence == _OLDEST_OF_SUBJECT
+def _oldest_of_subject(*conditions: ColumnElement[bool]) -> ColumnElement[int]:
+    # Scalar subqueries, not EXISTS: PostgreSQL turns that into a join over the whole backlog when its statistics are
+    # old.
+    return (
+        select(func.min(_rival.c.sequence))
+        .where(
+            _rival.c.endpoint_id == _d.c.endpoint_id,
+            _rival.c.subject == _d.c.subject,
+            _is_pending(_rival),
+            *conditions,
+        )
+        .scalar_subquery()
+    )
+
+
+_HOLDS = _rival.c.attempts < HOLDING_ATTEMPTS
+# What is due goes before what came later even where it no longer holds it up: one of a subject at a time, in order.
+_IS_HEAD = _d.c.sequence == _oldest_of_subject(or_(_HOLDS, _rival.c.next_attempt_at <= _NOW))
+_IS_FREE = or_(_d.c.attempts >= HOLDING_ATTEMPTS, _d.c.sequence == _oldest_of_subject(_HOLDS))
 _DUE = and_(
     _is_pending(_d), _d.c.next_attempt_at <= _NOW, or_(_d.c.lease_until.is_(None), _d.c.lease_until <= _NOW)
 )
@@ -85,7 +97,7 @@ _LEASE = (
 )
 _NEXT_FREE = (
     select(_d.c.next_attempt_at)
-    .where(_is_pending(_d), _d.c.lease_until.is_(None), _IS_HEAD)
+    .where(_is_pending(_d), _d.c.lease_until.is_(None), _IS_FREE)
     .order_by(_d.c.next_attempt_at)
     .limit(1)
 )
