@@ -10,7 +10,7 @@ import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -79,12 +79,60 @@ def _send_nothing_stopped(**_: Any) -> None:
         raise CancelledError("stopped")
 
 
+class _GuardOnLoop:
+    """Lets threads ask the guard, which runs on the event loop."""
+
+    def __init__(self, guard: AddressGuard) -> None:
+        self._guard = guard
+        self._asked: set[asyncio.Future[Sequence[str] | None]] = set()
+        self._closed = False
+
+    def ask(self, loop: asyncio.AbstractEventLoop, url: str) -> Sequence[str] | None:
+        """Blocks. Raise EndpointRefused, OSError, or CancelledError once closed."""
+        if self._closed:
+            raise CancelledError("the server is stopping")
+        answer: Future[Sequence[str] | None] = Future()
+        try:
+            loop.call_soon_threadsafe(self._begin, url, answer)
+        except RuntimeError:
+            raise CancelledError("the server is stopping") from None
+        try:
+            return answer.result(_GUARD_TIMEOUT_SEC)
+        except (ServiceError, ValueError) as refusal:
+            raise EndpointRefused("address refused") from refusal
+
+    def close(self) -> None:
+        self._closed = True
+        for asked in self._asked:
+            asked.cancel()
+
+    def _begin(self, url: str, answer: Future[Sequence[str] | None]) -> None:
+        # The coroutine is made here and not in the thread: a loop that stops first would never await it.
+        if self._closed:
+            answer.cancel()
+            return
+        asked = asyncio.ensure_future(self._guard(url))
+        self._asked.add(asked)
+
+        def tell(_: object) -> None:
+            self._asked.discard(asked)
+            if asked.cancelled():
+                answer.cancel()
+            elif error := asked.exception():
+                answer.set_exception(error)
+            else:
+                answer.set_result(asked.result())
+
+        asked.add_done_callback(tell)
+
+
 class S3Clients:
     """A bounded cache of connections; the least recently used is dropped and ends with its last user."""
 
     def __init__(self, guard: AddressGuard, options: S3Options) -> None:
         self.options = options
         self._guard = guard
+        self._asking = _GuardOnLoop(guard)
         self._cache: OrderedDict[tuple[str, ...], S3Connection] = OrderedDict()
         self._lock = asyncio.Lock()
         self._session: Any = None
@@ -107,6 +155,7 @@ class S3Clients:
         return connection
 
     async def close(self) -> None:
+        self._asking.close()
         for connection in self._cache.values():
             connection.close()
         self._cache.clear()
@@ -139,19 +188,20 @@ class S3Clients:
                 ignore_configured_endpoint_urls=True,
             ),
         )
+        # Before the sending below: the first answer wins, and a stopped call must not get as far.
+        client.meta.events.register_first("before-send.s3", _send_nothing_stopped)
         session = None
         if not trusted:
-            session = _vetted_session(self._guard, loop, self.options)
+            session = _vetted_session(lambda url: self._asking.ask(loop, url), self.options)
             send = session.send
             # An answer given here replaces botocore's own sending, which knows proxies and resolves names itself.
             client.meta.events.register_first("before-send.s3", lambda request, **_: send(request))
-        client.meta.events.register_first("before-send.s3", _send_nothing_stopped)
         threads = ThreadPoolExecutor(self.options.threads, thread_name_prefix="bax-s3")
         return S3Connection(client, threads, session)
 
 
-def _vetted_session(guard: AddressGuard, loop: asyncio.AbstractEventLoop, options: S3Options) -> Any:
-    """A botocore HTTP session without proxies.
+def _vetted_session(ask: Callable[[str], Sequence[str] | None], options: S3Options) -> Any:
+    """A botocore HTTP session without proxies; `ask` gives the addresses of an origin, None for no restriction.
 
     Each new connection asks the guard and goes to an address it gave, so a name that resolves to something else
     a moment later (DNS rebinding) changes nothing. TLS still checks the name.
@@ -166,7 +216,7 @@ def _vetted_session(guard: AddressGuard, loop: asyncio.AbstractEventLoop, option
     from urllib3.exceptions import HTTPError
 
     def dial(connection: Any, scheme: str, connect: Callable[[], socket.socket]) -> socket.socket:
-        addresses = _ask(guard, loop, _origin(scheme, connection.host, connection.port))
+        addresses = ask(_origin(scheme, connection.host, connection.port))
         if addresses is None:
             return connect()
         name = connection._dns_host
@@ -202,18 +252,6 @@ def _vetted_session(guard: AddressGuard, loop: asyncio.AbstractEventLoop, option
     )
     session._manager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
     return session
-
-
-def _ask(guard: AddressGuard, loop: asyncio.AbstractEventLoop, url: str) -> Sequence[str] | None:
-    async def ask() -> Sequence[str] | None:
-        return await guard(url)
-
-    if not loop.is_running():
-        raise EndpointRefused("the server is stopping")
-    try:
-        return asyncio.run_coroutine_threadsafe(ask(), loop).result(_GUARD_TIMEOUT_SEC)
-    except (ServiceError, ValueError) as refusal:
-        raise EndpointRefused("address refused") from refusal
 
 
 def _origin(scheme: str, host: str, port: int) -> str:

@@ -232,6 +232,22 @@ async def test_cancelling_an_upload_leaves_nothing(
     assert await store.list() == ()
 
 
+async def test_a_cancelled_call_is_not_tried_again(
+    open_store: Opener, config: S3Config, proxy: FaultProxy
+) -> None:
+    """A worker that lost its job writes nothing later: the one request under way ends by its time limit."""
+    proxy.faults.append(Fault("PUT", hang=True, times=99))
+    store = await open_store(config)
+    task = asyncio.create_task(store.put_bytes("a.ts", b"x", content_type="video/mp2t"))
+    async with asyncio.timeout(20):
+        await proxy.hanging.wait()
+        task.cancel()
+        # Returns only when the thread has ended, retries and all.
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert len(proxy.requests) == 1
+
+
 async def test_a_hanging_storage_holds_up_no_other(
     open_store: Opener, config: S3Config, proxy: FaultProxy, moto: S3Server
 ) -> None:
