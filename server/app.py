@@ -7,17 +7,18 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from adapters.crypto import AesGcmSecretBox, load_or_create_keys
 from adapters.db.changes import change_feed
 from adapters.db.unit_of_work import SqlDatabase, open_database
-from adapters.ffmpeg.encoder import FfmpegEncoder
+from adapters.ffmpeg.encoder import STALL_TIMEOUT_SEC, FfmpegEncoder
 from adapters.http.download import FetchLimits, HttpSourceFetcher
 from adapters.http.netguard import NetGuard, Purpose
 from adapters.http.webhook_sender import HttpWebhookSender
 from adapters.storage.local import LocalObjects
+from adapters.storage.s3_client import S3Options
 from adapters.storage.spool import FolderSpool
 from adapters.storage.storage import Storage
 from server.auth.keys import KeyDirectory
@@ -38,6 +39,17 @@ from server.settings import Settings
 from server.webhooks.recorder import OutboxRecorder
 from server.webhooks.relay import RelayOptions, WebhookRelay
 from server.webhooks.schedule import RetrySchedule
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long conversions wait for others before they give up or try again; not for operators to choose."""
+
+    storage: S3Options = field(default_factory=S3Options)
+    source: FetchLimits = field(default_factory=FetchLimits)
+    stall_timeout_sec: float = STALL_TIMEOUT_SEC
+    retry_delay_sec: float = 10.0
+    disk_full_delay_sec: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +88,14 @@ class Worker:
 
 
 @asynccontextmanager
-async def open_backend(settings: Settings, *, public_url: str, with_worker: bool) -> AsyncIterator[Backend]:
+async def open_backend(
+    settings: Settings, *, public_url: str, with_worker: bool, patience: Patience | None = None
+) -> AsyncIterator[Backend]:
     """Opens in order, closes in reverse; `public_url` is what the addresses of local objects begin with.
 
     Raise SecretsUnreadable, ValueError or OSError with a text for the operator when it cannot start.
     """
+    patience = patience or Patience()
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -101,7 +116,7 @@ async def open_backend(settings: Settings, *, public_url: str, with_worker: bool
         async def vet(url: str) -> Sequence[str]:
             return (await guard.resolve(url, Purpose.STORAGE)).addresses
 
-        storage = Storage(objects, guard=vet)
+        storage = Storage(objects, guard=vet, options=patience.storage)
         stack.push_async_callback(storage.close)
         sender = HttpWebhookSender(guard, timeout_sec=settings.webhook_timeout_sec)
         stack.push_async_callback(sender.close)
@@ -123,7 +138,9 @@ async def open_backend(settings: Settings, *, public_url: str, with_worker: bool
         )
         fetcher = HttpSourceFetcher(
             guard,
-            limits=FetchLimits(max_bytes=settings.max_input_bytes, total_sec=settings.download_timeout_sec),
+            limits=replace(
+                patience.source, max_bytes=settings.max_input_bytes, total_sec=settings.download_timeout_sec
+            ),
         )
         spool = FolderSpool(settings.data_dir / "uploads", min_free_bytes=settings.min_free_bytes)
         keys = KeyDirectory(database, clock)
@@ -138,10 +155,15 @@ async def open_backend(settings: Settings, *, public_url: str, with_worker: bool
                 storage=storage,
                 fetcher=fetcher,
                 spool=spool,
-                encoder=FfmpegEncoder(str(settings.ffmpeg) if settings.ffmpeg else None),
+                encoder=FfmpegEncoder(
+                    str(settings.ffmpeg) if settings.ffmpeg else None,
+                    stall_timeout_sec=patience.stall_timeout_sec,
+                ),
                 clock=clock,
                 folder=work_folder,
                 limits=MediaLimits(max_duration_sec=settings.max_input_duration_sec),
+                retry_delay_sec=patience.retry_delay_sec,
+                disk_full_delay_sec=patience.disk_full_delay_sec,
             )
             worker = Worker(
                 engine=engine,

@@ -48,15 +48,16 @@ from server.webhooks.payloads import (
 
 _logger = logging.getLogger(__name__)
 
-RETRY_DELAY_SEC = 10.0
-DISK_FULL_DELAY_SEC = 60.0
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _AI_UNAVAILABLE = ("AI_MODEL_UNAVAILABLE", "no vision model is installed on this server")
 
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Everything that a conversion works with. `folder` holds one sub-folder per job while it runs."""
+    """Everything that a conversion works with. `folder` holds one sub-folder per job while it runs.
+
+    After a passing fault the next attempt comes `retry_delay_sec` later, after a full disk `disk_full_delay_sec`.
+    """
 
     database: Database
     storage: ObjectStorage
@@ -66,6 +67,8 @@ class Workshop:
     clock: Clock
     folder: Path
     limits: MediaLimits
+    retry_delay_sec: float = 10.0
+    disk_full_delay_sec: float = 60.0
 
 
 class ConversionHandler:
@@ -178,11 +181,37 @@ class _Conversion:
         try:
             return work.result()
         except (MediaError, DownloadError, StorageError, ServiceError, OSError) as error:
-            outcome = _outcome(error)
+            outcome = self._outcome(error)
             last = self._run.job.attempt >= self._run.job.max_attempts
             if isinstance(outcome, JobFailed) or last:
                 await self._remove_published()
             raise outcome from error
+
+    def _outcome(self, error: Exception) -> JobFailed | RetryLater:
+        """B-64's code and one sentence for each kind of fault; passing ones are tried again."""
+        delay = self._shop.retry_delay_sec
+        match error:
+            case DownloadError():
+                return JobFailed("DOWNLOAD_TIMEOUT" if error.timed_out else "DOWNLOAD_FAILED", error.message)
+            case MediaError(retryable=True):
+                return RetryLater(error.code, error.message, delay_sec=delay)
+            case MediaError():
+                return JobFailed(error.code, error.message)
+            case StorageError(retryable=True):
+                return RetryLater("UPLOAD_FAILED", str(error), delay_sec=delay)
+            case StorageError():
+                return JobFailed("UPLOAD_FAILED", str(error))
+            case ServiceError(code=Code.UNAVAILABLE):
+                return RetryLater("INTERNAL", error.message, delay_sec=delay)
+            case ServiceError():
+                # The endpoint was fine when the job was accepted: most likely a name server is away.
+                return RetryLater("UPLOAD_FAILED", error.message, delay_sec=delay)
+            case OSError() if error.errno in _NO_SPACE:
+                return RetryLater(
+                    "INTERNAL", "the server's disk is full", delay_sec=self._shop.disk_full_delay_sec
+                )
+            case _:
+                return RetryLater("INTERNAL", "the server could not work on its disk", delay_sec=delay)
 
     async def _remove_published(self) -> None:
         try:
@@ -244,29 +273,3 @@ def _addresses(store: ObjectStore, spec: ConversionSpec) -> dict[str, Any]:
         "outputUrl": store.url(MASTER_NAME),
         "renditionUrls": {name: store.url(f"{name}/{PLAYLIST_NAME}") for name in spec.output_formats},
     }
-
-
-def _outcome(error: Exception) -> JobFailed | RetryLater:
-    """B-64's code and one sentence for each kind of fault; passing ones are tried again."""
-    match error:
-        case DownloadError():
-            return JobFailed("DOWNLOAD_TIMEOUT" if error.timed_out else "DOWNLOAD_FAILED", error.message)
-        case MediaError(retryable=True):
-            return RetryLater(error.code, error.message, delay_sec=RETRY_DELAY_SEC)
-        case MediaError():
-            return JobFailed(error.code, error.message)
-        case StorageError(retryable=True):
-            return RetryLater("UPLOAD_FAILED", str(error), delay_sec=RETRY_DELAY_SEC)
-        case StorageError():
-            return JobFailed("UPLOAD_FAILED", str(error))
-        case ServiceError(code=Code.UNAVAILABLE):
-            return RetryLater(
-                "INTERNAL", "the server's database could not be reached", delay_sec=RETRY_DELAY_SEC
-            )
-        case ServiceError():
-            # The endpoint was fine when the job was accepted: most likely a name server is away.
-            return RetryLater("UPLOAD_FAILED", error.message, delay_sec=RETRY_DELAY_SEC)
-        case OSError() if error.errno in _NO_SPACE:
-            return RetryLater("INTERNAL", "the server's disk is full", delay_sec=DISK_FULL_DELAY_SEC)
-        case _:
-            return RetryLater("INTERNAL", "the server could not work on its disk", delay_sec=RETRY_DELAY_SEC)

@@ -11,7 +11,7 @@ from typing import Any
 
 from generated.baxcloud.v1 import project_pb2, webhook_pb2
 from generated.baxcloud.v1 import video_conversion_pb2 as pb
-from server.app import Backend, open_backend
+from server.app import Backend, Patience, open_backend
 from server.context import CallContext, Caller, CallerKind
 from server.domain.project import Usage
 from server.ids import ProjectId
@@ -119,11 +119,18 @@ class Stage:
 
 @asynccontextmanager
 async def backend_stage(
-    data_dir: Path, eventually: Eventually, *, work: bool = True, **settings: Any
+    data_dir: Path,
+    eventually: Eventually,
+    *,
+    work: bool = True,
+    patience: Patience | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Stage]:
     """`work` False leaves jobs PENDING until `start_worker`."""
     values = {"data_dir": data_dir, "allow_private_urls": True, "conversion_concurrency": 1} | settings
-    async with open_backend(load_settings(**values), public_url=PUBLIC_URL, with_worker=True) as backend:
+    async with open_backend(
+        load_settings(**values), public_url=PUBLIC_URL, with_worker=True, patience=patience
+    ) as backend:
         stage = Stage(backend, eventually, backend.started.project_id)
         assert backend.worker is not None
         if work:
