@@ -52,6 +52,9 @@ class NothingToDo:
     async def on_completed(self, tx: UnitOfWork, job: Job) -> None:
         return
 
+    async def on_settled(self, job: Job) -> None:
+        return
+
     def started_events(self, job: Job) -> Sequence[NewEvent]:
         return ()
 

@@ -84,16 +84,12 @@ class LeaseJobEngine:
         # The project served last, by kind; random at first, so that restarts favour nobody.
         self._turn: dict[str, str] = {}
         self._runs: dict[Run, asyncio.Task[None]] = {}
+        self._tidying: set[asyncio.Task[None]] = set()
         self._look = asyncio.Event()
         self._look_at = float("-inf")
         self._draining = False
         self._claiming: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
-
-    @property
-    def running(self) -> tuple[Job, ...]:
-        """The jobs that this worker runs now, as they were claimed."""
-        return tuple(run.job for run in self._runs)
 
     async def submit(self, tx: UnitOfWork, job: NewJob, *, delay_sec: float = 0.0) -> Job:
         """Adds the row and the wake-up in the caller's transaction; nothing runs before it commits."""
@@ -124,7 +120,7 @@ class LeaseJobEngine:
         for run in self._runs:
             run.stop.set()
         await self._wait_for_runs(self._options.stop_grace_sec)
-        for task in self._runs.values():
+        for task in (*self._runs.values(), *self._tidying):
             task.cancel()
         await self._wait_for_runs(_LAST_WRITE_SEC)
         if self._beating is not None:
@@ -203,8 +199,7 @@ class LeaseJobEngine:
             losses = await tx.queue.mark_lost(lost)
             if losses is not None and (failure := self._options.attempts.after_loss(lost, losses)):
                 seen = await tx.jobs.get(None, lost.id)
-                if seen is not None and await self._settlement.fail(tx, seen, handler, failure):
-                    poisoned = await tx.jobs.get(None, lost.id)
+                poisoned = seen and await self._settlement.fail(tx, seen, handler, failure)
             elif losses is not None:
                 job = await self._claim(tx, lost.id)
             await tx.commit()
@@ -212,7 +207,10 @@ class LeaseJobEngine:
         if losses is not None:
             _log.warning("job %s lost its worker %s (loss %d)", lost.id, lost.owner, losses)
         if poisoned is not None:
-            await settled(handler, poisoned)
+            # Beside the claims: it may take as long as a dead storage takes to say so.
+            tidying = asyncio.create_task(settled(handler, poisoned), name=f"tidy-{lost.id}")
+            self._tidying.add(tidying)
+            tidying.add_done_callback(self._tidying.discard)
         if job is not None:
             self._begin(job)
 

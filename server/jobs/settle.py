@@ -32,8 +32,10 @@ async def record_all(tx: UnitOfWork, recorder: EventRecorder, events: Sequence[N
         await recorder.record(tx, event)
 
 
-async def settled(handler: JobHandler, job: Job) -> None:
-    """Lets a handler tidy up; its defects change nothing that is committed."""
+async def settled(handler: JobHandler, job: Job | None) -> None:
+    """Lets a handler tidy up behind the final row; its defects change nothing that is committed."""
+    if job is None:
+        return
     try:
         await handler.on_settled(job)
     except Exception:  # noqa: BLE001 - see above
@@ -95,8 +97,7 @@ class Settlement:
             case Retry(delay_sec):
                 await self._release(run, refund_attempt=False, delay_sec=delay_sec)
             case Failure() as failure:
-                await run.write(lambda tx: self.fail(tx, run.job, handler, failure))
-                await settled(handler, run.job)
+                await self._fail(run, handler, failure)
 
     async def _hand_over(self, run: Run) -> None:
         await self._release(run, refund_attempt=True, delay_sec=0.0)
@@ -112,7 +113,10 @@ class Settlement:
         await run.write(write)
 
     async def _complete(self, run: Run, handler: JobHandler, result: Mapping[str, Any]) -> None:
+        final: Job | None = None
+
         async def write(tx: UnitOfWork) -> bool:
+            nonlocal final
             job = run.job
             if not await tx.jobs.complete(job.id, epoch=job.epoch, result=result, now=self._clock.now()):
                 return False
@@ -123,16 +127,27 @@ class Settlement:
             return True
 
         await run.write(write)
-        await settled(handler, run.job)
+        await settled(handler, final)
 
-    async def fail(self, tx: UnitOfWork, job: Job, handler: JobHandler, failure: Failure) -> bool:
-        """False if the claim `job.epoch` is no longer the newest."""
+    async def _fail(self, run: Run, handler: JobHandler, failure: Failure) -> None:
+        final: Job | None = None
+
+        async def write(tx: UnitOfWork) -> bool:
+            nonlocal final
+            final = await self.fail(tx, run.job, handler, failure)
+            return final is not None
+
+        await run.write(write)
+        await settled(handler, final)
+
+    async def fail(self, tx: UnitOfWork, job: Job, handler: JobHandler, failure: Failure) -> Job | None:
+        """The final row; None if the claim `job.epoch` is no longer the newest."""
         now = self._clock.now()
         if not await tx.jobs.fail(
             job.id, epoch=job.epoch, code=failure.code, message=failure.message, now=now
         ):
-            return False
+            return None
         final = await tx.jobs.get(None, job.id)
         assert final is not None
         await record_all(tx, self._recorder, events_of(handler.failed_events, final))
-        return True
+        return final

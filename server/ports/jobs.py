@@ -98,7 +98,7 @@ class JobHandler(Protocol):
     def failed_events(self, job: Job) -> Sequence[NewEvent]: ...
 
     async def on_settled(self, job: Job) -> None:
-        """After COMPLETED or FAILED is committed: remove what only a running job needs, e.g. local files.
+        """After COMPLETED or FAILED is committed (`job` is that row): remove what only a running job needs.
 
         Not called if the process dies in between; what is left then must be found by other means.
         """

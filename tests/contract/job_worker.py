@@ -136,7 +136,7 @@ class SteeredHandler:
         return [_event("video.conversion.completed", job)]
 
     async def on_settled(self, job: Job) -> None:
-        return None
+        self._line.say("settled", job, status=job.status.value)
 
     def failed_events(self, job: Job) -> Sequence[NewEvent]:
         return [_event("video.conversion.failed", job)]

@@ -47,6 +47,7 @@ async def test_a_job_runs_once_its_transaction_commits_and_never_before(stage: S
     stage.tell(started, "finish")
     done = await stage.becomes(job, JobStatus.COMPLETED)
 
+    assert (await stage.hears("settled", job=job)).more["status"] == "COMPLETED"
     assert job.status is JobStatus.PENDING
     assert started.more["secrets"] == {"accessKey": "AKIA"}
     assert (running.status, running.attempt, running.epoch) == (JobStatus.PROCESSING, 1, 1)
@@ -147,6 +148,7 @@ async def test_a_permanent_fault_fails_at_once(stage: Stage) -> None:
         "TRANSCODE_FAILED",
         "The source ended after 3.2 s of 10.0 s.",
     )
+    assert (await stage.hears("settled", job=job)).more["status"] == "FAILED"
     assert (done.attempt, done.epoch, done.owner) == (1, 1, None)
     assert await stage.events(job) == [FAILED, STARTED]
     assert (await stage.usage()).conversion_jobs == 0
@@ -250,6 +252,7 @@ async def test_a_job_that_kills_its_workers_is_given_up(stage: Stage) -> None:
     await stage.worker()
     done = await stage.becomes(job, JobStatus.FAILED)
 
+    assert (await stage.hears("settled", job=job)).more["status"] == "FAILED"
     assert (done.error_code, done.error_message) == ("INTERNAL", "the worker was lost 2 times")
     assert done.attempt == 2
     assert stage.count("started", job) == 2
