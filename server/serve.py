@@ -16,7 +16,7 @@ import structlog
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from server.app import Backend, Worker, open_backend
+from server.app import Backend, Worker
 from server.auth.authenticator import KeyAuthoriser
 from server.bootstrap import ADMIN_TOKEN_FILE, admin_token
 from server.errors import ServiceError
@@ -28,6 +28,7 @@ from server.rpc.dispatch import Dispatcher
 from server.rpc.idempotency import IdempotencyKeys
 from server.rpc.registry import Registry, own_services
 from server.settings import Settings
+from server.start import opened_backend
 from server.transports.asgi import HttpApp, Readiness
 from server.transports.exchange import BodyLimits
 from server.transports.grpc_server import GrpcServer
@@ -68,7 +69,7 @@ Announce = Callable[[Announcement], None]
 
 
 def serve(settings: Settings, role: Role, announce: Announce) -> None:
-    """Blocks until SIGTERM or SIGINT. Raise ListenError for a taken port, and whatever `open_backend` raises."""
+    """Blocks until SIGTERM or SIGINT. Raise ListenError for a taken port, StartError for what else is wrong."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, role, announce))
 
@@ -77,7 +78,7 @@ async def _serve(settings: Settings, role: Role, announce: Announce) -> None:
     stop = _stop_on_signals()
     if role is Role.WORKER:
         url = _public_url(settings, settings.http_port)
-        async with open_backend(settings, public_url=url, with_worker=True) as backend:
+        async with opened_backend(settings, public_url=url, with_worker=True) as backend:
             assert backend.worker is not None
             await backend.worker.start()
             announce(_announcement(backend, role, None, None))
@@ -87,7 +88,7 @@ async def _serve(settings: Settings, role: Role, announce: Announce) -> None:
     listener = bind_http(settings.http_host, settings.http_port)
     try:
         url = _public_url(settings, listener.getsockname()[1])
-        async with open_backend(settings, public_url=url, with_worker=role is Role.ALL) as backend:
+        async with opened_backend(settings, public_url=url, with_worker=role is Role.ALL) as backend:
             await _run(Front(backend, role), backend.worker, listener, announce, stop)
     finally:
         listener.close()

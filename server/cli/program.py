@@ -1,0 +1,54 @@
+"""All commands of `bax` in one program, and what its errors look like."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from server.cli import convert, doctor, jobs, keys, migrate, projects, secrets, serve
+from server.cli.output import Failed, fail
+
+app = typer.Typer(
+    name="bax",
+    help="Self-hosted backend for live and on-demand video.",
+    no_args_is_help=True,
+    # Plain help starts faster than a decorated one, and reads as well in a pipe.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.serve)
+app.command("convert")(convert.convert)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(keys.app, name="keys")
+app.add_typer(projects.app, name="projects")
+app.add_typer(secrets.app, name="secrets")
+app.command("doctor")(doctor.doctor)
+app.command("migrate")(migrate.migrate)
+
+
+@app.callback()
+def options(
+    show_version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """Self-hosted backend for live and on-demand video."""
+    if show_version:
+        from importlib.metadata import version
+
+        typer.echo(f"bax {version('baxcloud')}")
+        raise typer.Exit
+
+
+def run() -> None:
+    """Never returns."""
+    try:
+        app(prog_name="bax")
+    except Failed as failed:
+        sys.exit(fail(str(failed)))
+    except BrokenPipeError:
+        # The reader of our output has gone; there is nobody left to tell.
+        sys.stderr.close()
+        sys.exit(1)
