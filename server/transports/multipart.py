@@ -56,7 +56,7 @@ def options_and_chunk(request: Descriptor) -> tuple[FieldDescriptor, FieldDescri
     return options, chunk
 
 
-def check_form(exchange: Exchange) -> bytes:
+def check_form(exchange: Exchange, file_part: str) -> bytes:
     """The boundary of the form. Refuses another content type, and a body that cannot fit, before anything is read."""
     kind, options = parse_options_header(exchange.headers.get("content-type", ""))
     if kind != b"multipart/form-data":
@@ -70,7 +70,7 @@ def check_form(exchange: Exchange) -> bytes:
     announced = exchange.headers.get("content-length", "")
     most = limits.upload_bytes + limits.json_bytes + _MOST_PARTS * 512
     if announced.isascii() and announced.isdigit() and int(announced) > most:
-        raise _file_too_large(limits.upload_bytes)
+        raise _file_too_large(file_part, limits.upload_bytes)
     return boundary
 
 
@@ -120,7 +120,7 @@ class FormStream:
             validate(self._options(), unwrap=True)
         self._file_bytes += len(piece or b"")
         if self._file_bytes > self._exchange.limits.upload_bytes:
-            raise _file_too_large(self._exchange.limits.upload_bytes)
+            raise _file_too_large(self._file_part, self._exchange.limits.upload_bytes)
 
     def _take_text(self, part: _Part, piece: bytes | None) -> None:
         if not part.begun:
@@ -262,7 +262,11 @@ def _base_name(filename: str) -> str:
     return _LINE_BREAKS.sub("", re.split(r"[/\\]", filename)[-1])
 
 
-def _file_too_large(limit: int) -> ServiceError:
+def _file_too_large(file_part: str, limit: int) -> ServiceError:
+    """As the service says it where gRPC brings the file (contract B-60)."""
     return ServiceError(
-        Code.RESOURCE_EXHAUSTED, f"the file is larger than {limit} bytes", reason="FILE_TOO_LARGE"
+        Code.RESOURCE_EXHAUSTED,
+        f"{file_part}: must not be larger than {limit} bytes",
+        reason="FILE_TOO_LARGE",
+        field=file_part,
     )

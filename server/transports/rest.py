@@ -69,7 +69,7 @@ class RestApp:
         route, method = match.route, match.route.method
         call = exchange.call("rest")
         if route.form_file:
-            form = FormStream(exchange, method, route.form_file, check_form(exchange))
+            form = FormStream(exchange, method, route.form_file, check_form(exchange, route.form_file))
             reply = await self._dispatcher.client_stream(method, form.messages(), call)
         else:
             decode = partial(_decode, match, await _body(exchange, match), exchange.scope["query_string"])

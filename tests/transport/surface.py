@@ -259,7 +259,8 @@ def same_code(code: str) -> str:
 
 
 def listening_socket() -> socket.socket:
-    found = socket.socket()
+    # The protocol is named because asyncio sets TCP_NODELAY only then.
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     found.bind(("127.0.0.1", 0))
     return found
