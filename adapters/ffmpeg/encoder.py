@@ -14,7 +14,7 @@ from adapters.ffmpeg.binary import resolve_ffmpeg
 from adapters.ffmpeg.failures import failure
 from adapters.ffmpeg.poster import make_poster
 from adapters.ffmpeg.probe import media_info
-from adapters.ffmpeg.process import Heartbeat, Limits, run_guarded
+from adapters.ffmpeg.process import Files, Heartbeat, Limits, run_guarded
 from adapters.ffmpeg.sniff import sniff
 from adapters.ffmpeg.subtitles import extract_subtitles
 from server.domain.hls import Segment, segment_name
@@ -31,6 +31,8 @@ _AAC_PRIMING_TICKS = 1024 * CLOCK // 48_000
 _CLOSE_POLL_SEC = 0.005
 _CLOSE_POLLS = 10
 _ROOT = Path(__file__).resolve().parents[2]
+# What the prober's interpreter must be able to read.
+_PYTHON = (Path(sys.prefix), Path(sys.base_prefix), _ROOT / "adapters", _ROOT / "server")
 
 SegmentHandler = Callable[[EncodedSegment], Awaitable[None]]
 ProgressHandler = Callable[[EncodeProgress], None]
@@ -57,6 +59,7 @@ class FfmpegEncoder:
         outcome = await run_guarded(
             lambda _fds: (sys.executable, "-m", "adapters.ffmpeg.probe", container, str(source.resolve())),
             cwd=_ROOT,
+            files=Files(names=(_ROOT,), read=(source, *_PYTHON)),
             limits=_PROBE_LIMITS,
             wall_timeout_sec=PROBE_TIMEOUT_SEC,
             on_stdout=keep,
@@ -80,7 +83,7 @@ class FfmpegEncoder:
     ) -> EncodeReport:
         binary = resolve_ffmpeg(self._configured)
         for rendition in plan.renditions:
-            (work_dir / rendition.name).mkdir(parents=True, exist_ok=True)
+            _empty_folder(work_dir / rendition.name)
         heartbeat = Heartbeat()
         progress = _ProgressReader(plan, heartbeat, on_progress)
         collectors = [
@@ -89,6 +92,7 @@ class FfmpegEncoder:
         outcome = await run_guarded(
             lambda fds: graph.encode_command(binary, plan, source.resolve(), fds),
             cwd=work_dir,
+            files=Files(read=(source,), write=(work_dir,)),
             limits=_encode_limits(plan),
             stall_timeout_sec=self._stall_timeout_sec,
             heartbeat=heartbeat,
@@ -224,6 +228,13 @@ class _Collector:
             sound = Fraction(scan.audio_end_pts - scan.video_first_pts, CLOCK)
             pictures = sound if sound > pictures + 1 else pictures
         return float(pictures)
+
+
+def _empty_folder(folder: Path) -> None:
+    """Segments of an earlier attempt would look like finished ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("segment_*.ts"):
+        stale.unlink()
 
 
 def _measure(path: Path) -> tuple[int, SegmentScan]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from adapters.ffmpeg import graph
-from adapters.ffmpeg.process import Limits, run_guarded
+from adapters.ffmpeg.process import Files, Limits, run_guarded
 from server.domain.hls import segment_name
 from server.domain.ladder import EncodePlan
 
@@ -23,15 +23,14 @@ async def make_poster(binary: str, plan: EncodePlan, source: Path, work_dir: Pat
     if plan.video_index is None:
         if plan.cover_index is None:
             return False
-        return await _run(
-            graph.cover_command(binary, plan, source.resolve(), target.resolve()), work_dir, target
-        )
+        command = graph.cover_command(binary, plan, source.resolve(), target.resolve())
+        return await _run(command, source, work_dir, target)
     largest = min(plan.renditions, key=lambda rendition: rendition.video or 0)
     places = list(_places(plan, (work_dir / largest.name).resolve()))
     attempts = [(segment, True) for segment in places] + [(segment, False) for segment in places[:1]]
     for segment, skip_black in attempts:
         command = graph.poster_command(binary, segment, target.resolve(), skip_black=skip_black)
-        if await _run(command, work_dir, target):
+        if await _run(command, segment, work_dir, target):
             return True
     return False
 
@@ -47,9 +46,13 @@ def _places(plan: EncodePlan, folder: Path) -> Iterator[Path]:
             yield path
 
 
-async def _run(command: list[str], work_dir: Path, target: Path) -> bool:
+async def _run(command: list[str], source: Path, work_dir: Path, target: Path) -> bool:
     target.unlink(missing_ok=True)
     outcome = await run_guarded(
-        lambda _fds: command, cwd=work_dir, limits=_LIMITS, wall_timeout_sec=TIMEOUT_SEC
+        lambda _fds: command,
+        cwd=work_dir,
+        files=Files(read=(source,), write=(target.parent,)),
+        limits=_LIMITS,
+        wall_timeout_sec=TIMEOUT_SEC,
     )
     return outcome.returncode == 0 and target.exists() and target.stat().st_size > 0

@@ -51,6 +51,10 @@ class Outcome:
     log: tuple[str, ...]
 
 
+class Silence(Exception):
+    """The watchdog's bark."""
+
+
 class Heartbeat:
     """Touched whenever the work moves on; the watchdog measures silence against it."""
 
@@ -61,19 +65,35 @@ class Heartbeat:
         self._moved.set()
 
     async def watch(self, silence_sec: float) -> None:
-        """Raise TimeoutError after `silence_sec` without a touch."""
+        """Raise Silence after `silence_sec` without a touch."""
         while True:
             self._moved.clear()
-            async with asyncio.timeout(silence_sec):
-                await self._moved.wait()
+            try:
+                async with asyncio.timeout(silence_sec):
+                    await self._moved.wait()
+            except TimeoutError:
+                raise Silence from None
             # Touches come many times a second; one look per period is enough.
             await asyncio.sleep(min(1.0, silence_sec / 10))
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What a process may see besides the system's own libraries; it may change only what is below `write`.
+
+    `names` are folders whose file names, not contents, may be read.
+    """
+
+    names: tuple[Path, ...] = ()
+    read: tuple[Path, ...] = ()
+    write: tuple[Path, ...] = ()
 
 
 async def run_guarded(
     command: Callable[[tuple[int, ...]], Sequence[str]],
     *,
     cwd: Path,
+    files: Files,
     limits: Limits,
     wall_timeout_sec: float | None = None,
     stall_timeout_sec: float | None = None,
@@ -85,7 +105,8 @@ async def run_guarded(
 
     One extra pipe is opened per handler in `on_pipes`; `command` gets the numbers of their write ends, which the
     process inherits, and returns the argument vector. Handlers are awaited one line at a time per pipe; an exception
-    of one ends the process and is raised.
+    of one ends the process and is raised. `stall_timeout_sec` runs only while the process does: slow handlers are
+    not its fault.
     """
     log: deque[str] = deque(maxlen=LOG_LINES)
 
@@ -94,27 +115,28 @@ async def run_guarded(
 
     stalled = False
     async with _open_pipes(len(on_pipes)) as (readers, write_ends):
-        process = await _spawn(command(write_ends), cwd=cwd, limits=limits, inherit=write_ends)
+        process = await _spawn(command(write_ends), cwd=cwd, files=files, limits=limits, inherit=write_ends)
         _close(write_ends)
         assert process.stdout is not None
         assert process.stderr is not None
+        deadline = asyncio.timeout(wall_timeout_sec)
         try:
-            async with asyncio.timeout(wall_timeout_sec), asyncio.TaskGroup() as group:
-                watchdog = group.create_task((heartbeat or Heartbeat()).watch(stall_timeout_sec or 1e9))
-                streams = [group.create_task(_each_line(process.stderr, keep))]
-                streams.append(group.create_task(_each_line(process.stdout, on_stdout)))
-                streams += [
+            async with deadline, asyncio.TaskGroup() as group:
+                group.create_task(_each_line(process.stderr, keep))
+                group.create_task(_each_line(process.stdout, on_stdout))
+                for reader, handler in zip(readers, on_pipes, strict=True):
                     group.create_task(_each_line(reader, handler))
-                    for reader, handler in zip(readers, on_pipes, strict=True)
-                ]
-                await asyncio.gather(*streams)
-                await process.wait()
-                watchdog.cancel()
+                if heartbeat is not None and stall_timeout_sec is not None:
+                    watchdog = group.create_task(heartbeat.watch(stall_timeout_sec))
+                    group.create_task(process.wait()).add_done_callback(lambda _: watchdog.cancel())
+            await process.wait()
         except TimeoutError:
+            if not deadline.expired():
+                raise
             stalled = True
         except BaseExceptionGroup as failures:
             first = _first(failures)
-            if not isinstance(first, TimeoutError):
+            if not isinstance(first, Silence):
                 raise first from None
             stalled = True
         finally:
@@ -139,9 +161,16 @@ async def stop(process: asyncio.subprocess.Process) -> None:
 
 
 async def _spawn(
-    argv: Sequence[str], *, cwd: Path, limits: Limits, inherit: tuple[int, ...]
+    argv: Sequence[str], *, cwd: Path, files: Files, limits: Limits, inherit: tuple[int, ...]
 ) -> asyncio.subprocess.Process:
-    order = {"parent": os.getpid(), "limits": limits.as_rlimits(), "nice": limits.nice}
+    order = {
+        "parent": os.getpid(),
+        "limits": limits.as_rlimits(),
+        "nice": limits.nice,
+        "list": [str(path.resolve()) for path in files.names],
+        "read": [str(path.resolve()) for path in files.read],
+        "write": [str(path.resolve()) for path in files.write],
+    }
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-I",

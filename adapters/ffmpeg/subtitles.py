@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adapters.ffmpeg import graph
-from adapters.ffmpeg.process import Limits, run_guarded
+from adapters.ffmpeg.process import Files, Limits, run_guarded
 from server.domain.hls import START_PTS, Segment, SubtitleVariant
 from server.domain.ladder import EncodePlan
 from server.domain.media import MediaInfo, SubtitleStream
@@ -41,6 +41,7 @@ async def _read_cues(binary: str, plan: EncodePlan, index: int, source: Path, fo
     await run_guarded(
         lambda _fds: graph.subtitle_command(binary, plan, index, source, target),
         cwd=folder,
+        files=Files(read=(source,), write=(folder,)),
         limits=Limits(file_size=_FILE_SIZE, cpu_sec=int(TIMEOUT_SEC)),
         wall_timeout_sec=TIMEOUT_SEC,
     )
