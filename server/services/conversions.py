@@ -12,6 +12,7 @@ from google.protobuf.empty_pb2 import Empty
 from generated.baxcloud.v1 import common_pb2
 from generated.baxcloud.v1 import video_conversion_pb2 as pb
 from server.context import CallContext
+from server.conversion.published import may_have_published, remove_layout
 from server.domain.conversion import DEFAULT_FFMPEG_PRESET, DEFAULT_HLS_TIME, ConversionSpec
 from server.domain.job import CONVERSION_KIND, Job, JobStatus, NewJob
 from server.domain.ladder import DEFAULT_FORMATS
@@ -148,8 +149,13 @@ class VideoConversions:
                     f"only PENDING jobs can be cancelled; this one is {job.status.value}",
                     reason="JOB_NOT_CANCELLABLE",
                 )
+            secrets = await tx.jobs.secrets(job_id)
             await tx.commit()
         await self._spool.remove(job_id)
+        if may_have_published(job.result):
+            # It was handed over or waited for another attempt: what the earlier one wrote goes too.
+            spec = ConversionSpec.from_json(job.spec, secrets, project_id=job.project_id, job_id=job.id)
+            await remove_layout(await self._storage.open(spec.target), spec.output_formats)
         return Empty()
 
     async def _get(self, job_id: str, ctx: CallContext) -> Job:
