@@ -33,8 +33,8 @@ _FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE[1] | _IOCTL[1]
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _NET_ABI, _NET_BIND_CONNECT = 4, 0b11
 # Libraries, the processor count, randomness; no /proc and no /etc, where other processes' and the host's secrets are.
-_SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system/cpu")
-_SYSTEM += ("/dev/urandom", "/dev/random", "/dev/zero")
+_LIBRARIES = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/localtime")
+_SYSTEM = (*_LIBRARIES, "/sys/devices/system/cpu", "/dev/urandom", "/dev/random", "/dev/zero")
 
 
 def main(argv: list[str]) -> None:
