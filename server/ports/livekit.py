@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
-
-from google.protobuf.message import Message
-
-Reply = TypeVar("Reply", bound=Message)
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +42,11 @@ class LiveKitGateway(Protocol):
     """Calls `livekit.*` services with our own credentials."""
 
     async def call(
-        self,
-        service: str,
-        method: str,
-        request: Message,
-        reply: type[Reply],
-        *,
-        grants: Mapping[str, object],
-        timeout_sec: float | None = None,
-    ) -> Reply:
-        """`service` like `livekit.RoomService`; `grants` is the token's `video` claim, e.g. `{"roomList": True}`.
+        self, method: str, request: bytes, *, grants: Mapping[str, object], timeout_sec: float | None = None
+    ) -> bytes:
+        """`method` like `livekit.RoomService/ListRooms`; request and reply are serialised protobuf messages.
 
-        Raise ServiceError with LiveKit's own code and a clean message; `unavailable` within the timeout (default 5 s)
-        when LiveKit cannot be reached.
+        `grants` is the token's `video` claim, e.g. `{"roomList": True}`. Raise ServiceError with LiveKit's own code and
+        a clean message; `unavailable` within the timeout (default 5 s) when LiveKit cannot be reached.
         """
         ...
