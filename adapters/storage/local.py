@@ -189,8 +189,13 @@ class LocalStore:
             self._objects.remove_empty(folder)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
+        """When cancelled it waits for the thread, so that nothing is written later."""
+        running = asyncio.ensure_future(asyncio.to_thread(work))
         try:
-            return await asyncio.to_thread(work)
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.gather(running, return_exceptions=True)
+            raise
         except OSError as error:
             raise _storage_error(error) from error
 

@@ -46,6 +46,7 @@ class LadderPublisher:
         self._listed: dict[str, int] = dict.fromkeys(self._uploaded, 0)
         self._codecs: dict[str, tuple[str, ...]] = {}
         self._playable = False
+        self._ended = False
         self._changed = asyncio.Event()
         self._publishing: asyncio.Task[None] | None = None
 
@@ -73,8 +74,11 @@ class LadderPublisher:
         """Waits for the uploads, then turns every playlist into VOD; the master comes last, with measured rates."""
         await asyncio.gather(*self._uploads)
         if self._publishing:
-            self._publishing.cancel()
-            await asyncio.gather(self._publishing, return_exceptions=True)
+            # Not cancelled: a storage may still carry out a write that nobody waits for, and a growing playlist must
+            # not arrive after the final one.
+            self._ended = True
+            self._changed.set()
+            await self._publishing
         if self._failure:
             raise self._failure
         for rendition in report.renditions:
@@ -108,7 +112,11 @@ class LadderPublisher:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
+                if self._ended and self._playable:
+                    return
                 await self._publish_new()
+                if self._ended:
+                    return
         except Exception as failure:  # noqa: BLE001 - kept for `add` and `finish`, which raise it to the caller
             self._failure = self._failure or failure
 
