@@ -36,13 +36,15 @@ _ADDRESSES = re.compile(r"^  HTTP +(?P<http>\S+)\n  gRPC +(?P<grpc>\S+)$", re.MU
 def main() -> int:
     console = Console(highlight=False)
     stay = os.environ.get("DEMO_EXIT", "") in ("", "0")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C: a demo that is told to go takes its server along.
+        signal.signal(number, signal.default_int_handler)
     try:
         with _server(console) as (server, process):
             asyncio.run(Tour(server, console).run())
             if not stay:
                 return 0
-            console.print(f"\nThe server stays up; its log is {_shown(LOG)}. [bold]Ctrl-C ends it.[/]")
-            return _stay(process)
+            return _stay(process, console)
     except TourFailed as failed:
         console.print(f"\n[bold red]The tour failed:[/] {failed}", soft_wrap=True)
         console.print(f"The server's log is {LOG}.")
@@ -51,8 +53,9 @@ def main() -> int:
         return 130
 
 
-def _stay(process: subprocess.Popen[bytes]) -> int:
+def _stay(process: subprocess.Popen[bytes], console: Console) -> int:
     try:
+        console.print(f"\nThe server stays up; its log is {_shown(LOG)}. [bold]Ctrl-C ends it.[/]")
         process.wait()
     except KeyboardInterrupt:
         return 0
