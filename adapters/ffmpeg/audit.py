@@ -56,10 +56,13 @@ def audit(read: Reader, *, renditions: Sequence[str]) -> list[Finding]:
     if report.findings:
         return report.findings
     variants = {v.folder: v for v in parse_master(read("master.m3u8").decode()).variants}
-    measured = {
-        folder: [_measure(read, report, f"{folder}/{name}") for name, _ in playlist.segments]
-        for folder, playlist in playlists.items()
-    }
+    measured: dict[str, list[MeasuredSegment]] = {}
+    for folder, playlist in playlists.items():
+        found = [_measure(read, report, f"{folder}/{name}") for name, _ in playlist.segments]
+        measured[folder] = [segment for segment in found if segment is not None]
+    if report.findings:
+        # What is missing or broken would only be told again in other words.
+        return report.findings
     for folder, segments in measured.items():
         _check_rates(report, variants[folder], playlists[folder], segments)
         _check_streams(report, variants[folder], segments)
@@ -69,11 +72,13 @@ def audit(read: Reader, *, renditions: Sequence[str]) -> list[Finding]:
     return report.findings
 
 
-def _measure(read: Reader, report: Report, key: str) -> MeasuredSegment:
+def _measure(read: Reader, report: Report, key: str) -> MeasuredSegment | None:
     import av
 
+    scan = scan_object(read, report, key)
+    if scan is None:
+        return None
     data = read(key)
-    scan = scan_object(read, report, key, audio_only=False)
     pts: dict[str, list[int]] = {"video": [], "key": [], "audio": []}
     width = height = 0
     with av.open(io.BytesIO(data), "r", format="mpegts") as container:
@@ -93,7 +98,7 @@ def _measure(read: Reader, report: Report, key: str) -> MeasuredSegment:
         video_pts=tuple(sorted(pts["video"])),
         key_pts=tuple(sorted(pts["key"])),
         audio_pts=tuple(sorted(pts["audio"])),
-        codecs=scan.codecs if scan else (),
+        codecs=scan.codecs,
         width=width,
         height=height,
     )
@@ -101,10 +106,15 @@ def _measure(read: Reader, report: Report, key: str) -> MeasuredSegment:
 
 def _check_picture(report: Report, key: str, container: InputContainer) -> None:
     """The first frame decodes from the segment alone, in the one format that we promise."""
+    import av
+
     if not container.streams.video:
         return
     stream = container.streams.video[0]
-    frame = next(container.decode(stream), None)
+    try:
+        frame = next(container.decode(stream), None)
+    except av.FFmpegError:
+        frame = None
     if frame is None:
         report.findings.append(Finding(key, "no picture can be decoded from it alone"))
         return

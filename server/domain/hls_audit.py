@@ -122,7 +122,7 @@ def quick_audit(read: Reader, *, renditions: Sequence[str], ended: bool = True) 
     playlists = read_playlists(read, report, renditions=renditions, ended=ended)
     for folder, playlist in playlists.items():
         for name, _ in playlist.segments[:1]:
-            scan_object(read, report, f"{folder}/{name}", audio_only=False)
+            scan_object(read, report, f"{folder}/{name}")
     return report.findings
 
 
@@ -158,17 +158,17 @@ def read_playlists(
     return playlists
 
 
-def scan_object(read: Reader, report: Report, key: str, *, audio_only: bool) -> SegmentScan | None:
+def scan_object(read: Reader, report: Report, key: str) -> SegmentScan | None:
     """One segment's own facts; checks sync bytes and that it starts with an IDR [7.4]."""
     try:
         scan = scan_segment(read(key))
     except (KeyError, OSError):
-        report.check(False, key, "is missing")  # noqa: FBT003 - reads as the failed check it is
+        report.findings.append(Finding(key, "is missing"))
         return None
     except NotTransportStream as error:
-        report.check(False, key, f"is no transport stream: {error}")  # noqa: FBT003 - same
+        report.findings.append(Finding(key, f"is no transport stream: {error}"))
         return None
-    if not audio_only and scan.video_frames:
+    if scan.video_frames:
         report.check(scan.starts_with_idr, key, "does not start with an IDR picture [7.4]")
     return scan
 

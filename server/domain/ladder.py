@@ -41,6 +41,7 @@ MAX_ASPECT = 20
 MAX_FPS = Fraction(60)
 FALLBACK_FPS = Fraction(25)
 IDR_TARGET_SEC = Fraction(2)
+MAX_GOP_SEC = Fraction(5, 2)
 MIN_VIDEO_BITRATE = 64_000
 # VBV: with these two a 2 s segment stays within twice the average, Apple's limit [1.30].
 MAXRATE_FACTOR = 1.25
@@ -247,7 +248,7 @@ def segment_grid(fps: Fraction, hls_time: Fraction) -> tuple[int, int]:
     IDR about every 2 s in long segments.
     """
     frames = hls_time * fps
-    counts = range(max(1, floor(hls_time / Fraction(5, 2))), max(1, ceil(hls_time)) + 1)
+    counts = range(ceil(hls_time / MAX_GOP_SEC), ceil(hls_time) + 1)
 
     def grid(count: int) -> tuple[int, int]:
         gop = max(1, _round(frames / count))

@@ -135,8 +135,10 @@ def _render(cue: Cue) -> str:
 
 
 def _seconds(clock: str) -> float:
-    parts = [float(part) for part in clock.split(":")]
-    return sum(value * 60.0**power for power, value in enumerate(reversed(parts)))
+    minutes, _, rest = clock.rpartition(":")
+    hours, _, minutes = minutes.rpartition(":")
+    millis = int(rest.replace(".", "")) + int(minutes) * 60_000 + int(hours or 0) * 3_600_000
+    return millis / 1000
 
 
 def _clock(seconds: float) -> str:

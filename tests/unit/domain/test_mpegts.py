@@ -1,0 +1,75 @@
+"""The transport stream reader against PyAV and against noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.domain.mpegts import NotTransportStream, scan_segment
+from tests.media import Clip, ClipFactory
+
+
+def _packets(path: Path) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {"video": [], "audio": []}
+    with av.open(str(path), "r") as container:
+        for packet in container.demux():
+            if packet.pts is not None:
+                found[packet.stream.type].append(packet.pts)
+    return found
+
+
+def test_agrees_with_pyav(clips: ClipFactory) -> None:
+    """VC-64: times, frame count and codec as a full demuxer sees them."""
+    path = clips.clip(Clip(extension="ts"))
+    scan, truth = scan_segment(path.read_bytes()), _packets(path)
+    assert scan.video_frames == len(truth["video"]) == 75
+    assert scan.video_first_pts == min(truth["video"])
+    assert scan.video_last_pts == max(truth["video"])
+    assert scan.audio_first_pts == min(truth["audio"])
+    assert scan.audio_end_pts == max(truth["audio"]) + 1920
+    assert scan.starts_with_idr
+    with av.open(str(path), "r") as container:
+        context = container.streams.video[0].codec_context
+        assert context.extradata is None or scan.video_codec.startswith("avc1.")
+        assert int(scan.video_codec[-2:], 16) == container.streams.video[0].codec_context.level
+    assert scan.codecs == (scan.video_codec, "mp4a.40.2")
+
+
+def test_sound_only(clips: ClipFactory) -> None:
+    path = clips.derived("soundts", "ts", "-i", clips.sound_only(), "-c", "copy")
+    scan = scan_segment(path.read_bytes())
+    assert (scan.video_frames, scan.video_first_pts, scan.codecs) == (0, None, ("mp4a.40.2",))
+
+
+def test_start_without_idr(clips: ClipFactory) -> None:
+    """Apple [7.4]: a cut in the middle of a group of pictures is seen."""
+    data = clips.clip(Clip(extension="ts", options=("-g", "250"))).read_bytes()
+    tables, rest = data[: 3 * 188], data[len(data) // 376 * 188 :]
+    assert not scan_segment(tables + rest).starts_with_idr
+
+
+@pytest.mark.parametrize("damage", ["", "short", "sync", "text"])
+def test_not_a_transport_stream(damage: str, clips: ClipFactory) -> None:
+    good = clips.clip(Clip(extension="ts")).read_bytes()
+    broken = {
+        "": b"",
+        "short": good[:-1],
+        "sync": good[:188] + b"\0" + good[189:],
+        "text": b"G" + bytes(187),
+    }[damage]
+    with pytest.raises(NotTransportStream):
+        scan_segment(broken)
+
+
+@given(st.lists(st.binary(min_size=187, max_size=187), min_size=1, max_size=12))
+def test_noise_is_refused_or_read(packets: list[bytes]) -> None:
+    """2.7: never anything but our own error."""
+    data = b"".join(b"G" + packet for packet in packets)
+    try:
+        scan_segment(data)
+    except NotTransportStream:
+        return
