@@ -47,11 +47,13 @@ protos: setup ## lint the protos (buf)
 breaking: setup ## fail if the protos break callers of main
 	@$(BIN)/python -m tools.breaking
 
-verify: setup ## fail if generated/ is out of step with protos/
+verify: setup ## fail if generated/ or docs/configuration.md is out of step with its source
 	@$(BIN)/python -m tools.generate --check
+	@$(BIN)/python -m tools.configuration_table --check
 
-generate: setup ## regenerate generated/ from protos/
+generate: setup ## regenerate generated/ from protos/, docs/configuration.md from the settings
 	@$(BIN)/python -m tools.generate
+	@$(BIN)/python -m tools.configuration_table
 
 format: setup ## rewrite the code in the project's format
 	$(BIN)/ruff format .
