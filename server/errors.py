@@ -68,6 +68,7 @@ _REASON_STATUS: Mapping[str, int] = {
     "FILE_TOO_LARGE": 413,
     "BODY_TOO_LARGE": 413,
     "BODY_TOO_SLOW": 408,
+    "HEADERS_TOO_LARGE": 431,
     "UNSUPPORTED_MEDIA_TYPE": 415,
 }
 

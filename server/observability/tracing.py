@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
@@ -44,6 +45,9 @@ class OpenTelemetryTracer:
 def tracer() -> Tracer:
     """The best tracer this installation has."""
     try:
+        # Other packages bring the API alone, whose spans cost time and go nowhere.
+        if importlib.util.find_spec("opentelemetry.sdk") is None:
+            return NoTracer()
         trace = importlib.import_module("opentelemetry.trace")
         propagate = importlib.import_module("opentelemetry.propagate")
     except ImportError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -188,9 +189,9 @@ class Surface:
         return await self._twirp(method, body, "application/json", headers)
 
     async def twirp_protobuf(
-        self, method: Method, request: Message | bytes, headers: Mapping[str, str]
+        self, method: Method, request: Message | bytes | io.BytesIO, headers: Mapping[str, str]
     ) -> Outcome:
-        data = request if isinstance(request, bytes) else request.SerializeToString()
+        data = request.SerializeToString() if isinstance(request, Message) else request
         return await self._twirp(method, data, "application/protobuf", headers)
 
     async def _twirp(self, method: Method, body: Any, kind: str, headers: Mapping[str, str]) -> Outcome:
@@ -217,16 +218,17 @@ class Surface:
     async def rest(
         self, verb: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> Outcome:
-        """`body` is sent as JSON unless it is bytes already; `reply` is the parsed answer."""
+        """`body` is sent as JSON unless it is bytes, or a stream of them, already; `reply` is the parsed answer."""
         sent = dict(headers_for() if headers is None else headers)
         data = None
         if body is not None:
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            ready = isinstance(body, bytes | AsyncIterator)
+            data = body if ready else json.dumps(body).encode()
             sent.setdefault("content-type", "application/json")
         url = yarl_as_is(self.http + path)
         async with self.session.request(verb, url, data=data, headers=sent) as answer:
             raw = await answer.read()
-        tree = json.loads(raw) if "json" in answer.headers.get("content-type", "") else None
+        tree = json.loads(raw) if raw and "json" in answer.headers.get("content-type", "") else None
         if answer.status >= 400:
             if tree is not None and "error" in tree:
                 error = tree["error"]
