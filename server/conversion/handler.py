@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from server.clock import Clock
+from server.conversion.fenced_store import FencedStore
 from server.conversion.progress import (
     DOWNLOADING,
     PROBING,
@@ -153,7 +154,7 @@ class _Conversion:
     async def convert(self) -> dict[str, Any]:
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True, mode=0o700)
         spec = _spec_of(self._run.job, await self._run.secrets())
-        store = await self._shop.storage.open(spec.target)
+        store = FencedStore(await self._shop.storage.open(spec.target), self._run)
         source = await self._source(spec)
         self.progress.enter(PROBING)
         info = await self._shop.encoder.probe(source)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from server.conversion.fenced_store import FencedStore
 from server.domain.hls import MASTER_NAME, PLAYLIST_NAME, THUMBNAIL_NAME
 from server.ports.encoder import EncodeReport
 from server.ports.jobs import JobRun
@@ -19,10 +20,10 @@ class PublishedObjects:
     """The layout of VC-61 … VC-65 under the job's prefix.
 
     Only what a job wrote may be removed: keys hold no job id, so before its first write they may be another job's.
-    Before anything is deleted the ownership is confirmed: another worker may be writing the same keys by now.
+    `store` confirms the ownership before it deletes: another worker may be writing the same keys by now.
     """
 
-    def __init__(self, store: ObjectStore, run: JobRun, renditions: Sequence[str]) -> None:
+    def __init__(self, store: FencedStore, run: JobRun, renditions: Sequence[str]) -> None:
         self._store = store
         self._run = run
         self._renditions = tuple(renditions)
@@ -53,12 +54,10 @@ class PublishedObjects:
                 raise StorageError(f"{key} is missing or incomplete after its upload", retryable=True)
         stale = [key for key in found if key.startswith(f"{name}/segment_") and key not in expected]
         if stale:
-            await self._run.save()
             await self._store.delete(stale)
 
     async def remove(self) -> None:
         """Removes the whole layout. Raise OwnershipLost."""
-        await self._run.save()
         await remove_layout(self._store, self._renditions)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,15 +41,20 @@ async def nothing_is_left(tmp_path: Path, eventually: Eventually) -> AsyncIterat
 
 @pytest.fixture(autouse=True, scope="module")
 def no_growing_number_of_open_files() -> Iterator[None]:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(_open_files())
     yield
     gc.collect()
-    after = sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in _open_files())
+    after = _open_files()
     assert len(after) <= before + _OPEN_FILES_SLACK, after
 
 
 def _open_files() -> list[str]:
-    return [name for name in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{name}")]
+    """What each descriptor stands for."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(str(entry.readlink()))
+    return sorted(found)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ class Process:
 
 def running() -> list[Process]:
     """All processes but those that have ended and only wait to be reaped."""
-    found = (_read(Path("/proc") / name) for name in os.listdir("/proc") if name.isdecimal())
+    found = (_read(folder) for folder in Path("/proc").iterdir() if folder.name.isdecimal())
     return [process for process in found if process]
 
 
@@ -55,7 +54,7 @@ def _read(folder: Path) -> Process | None:
     try:
         stat = (folder / "stat").read_text().rpartition(")")[2].split()
         command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        where = os.readlink(folder / "cwd")
+        where = str((folder / "cwd").readlink())
     except OSError:
         return None
     return None if stat[0] in "ZX" else Process(int(folder.name), int(stat[1]), command, where)

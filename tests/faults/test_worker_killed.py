@@ -64,7 +64,7 @@ async def test_during_the_download(stage: WorkerStage, clips: ClipFactory) -> No
 
 async def test_during_the_encode(stage: WorkerStage, clips: ClipFactory) -> None:
     """Issue section 4: FFmpeg dies with its worker, and the job runs again as soon as there is another one."""
-    job = await stage.api.upload(clips.clip(CLIP), ffmpeg_preset="veryslow")
+    job = await stage.api.upload(clips.clip(CLIP), ffmpeg_preset="slower")
     first = await stage.worker()
     await stage.becomes(job, lambda seen: seen.progress.stage == "transcoding" and first.encodes)
     await first.kill()

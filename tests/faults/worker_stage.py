@@ -137,7 +137,8 @@ class WorkerStage:
 async def worker_stage(
     data_dir: Path, database_url: str, eventually: Eventually, **settings: Any
 ) -> AsyncIterator[WorkerStage]:
-    own = {"database_url": database_url, "lease_sec": LEASE_SEC, "conversion_concurrency": 1} | settings
+    own: dict[str, Any] = {"database_url": database_url, "lease_sec": LEASE_SEC, "conversion_concurrency": 1}
+    own |= settings
     async with backend_stage(data_dir, eventually, work=False, **own) as api:
         given = own | {"data_dir": str(data_dir), "allow_private_urls": True}
         stage = WorkerStage(api, await api.listen(), data_dir.parent / "workers.log", given)
@@ -148,6 +149,8 @@ async def worker_stage(
                 with suppress(ProcessLookupError):
                     worker.process.kill()
                 await worker.process.wait()
+            # Shown by pytest when the test has failed.
+            sys.stdout.write(stage.log.read_text() if stage.log.exists() else "")
 
 
 def check_local(stage: WorkerStage, job: pb.ConversionJob, segments: int) -> None:

@@ -14,7 +14,8 @@ class Fault:
     """What happens to the next `times` requests whose `METHOD target` line contains `match`.
 
     `reply` is sent instead of asking the server; without it the request is `hang`-ing, or with `lose` it is carried
-    out and its answer lost. `skip` lets that many matching requests pass first.
+    out and its answer lost, with `late` carried out once `FaultProxy.released` is set. `skip` lets that many matching
+    requests pass first.
     """
 
     match: str
@@ -22,6 +23,7 @@ class Fault:
     reply: bytes | None = None
     hang: bool = False
     lose: bool = False
+    late: bool = False
     skip: int = 0
 
 
@@ -72,6 +74,9 @@ class FaultProxy:
             writer.write(fault.reply)
             await writer.drain()
             return b"Connection: close" not in fault.reply
+        if fault and fault.late:
+            self.hanging.set()
+            await self.released.wait()
         answer = await self._forward(head, body)
         if fault and fault.lose:
             return False

@@ -1,0 +1,61 @@
+"""The object store of one attempt: it writes only while the job is surely this worker's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from server.ports.jobs import JobRun
+from server.ports.storage import ObjectStore, StoredObject
+
+# Far below any lease: whoever was suspended for a lease asks again before the next write.
+TRUST_SEC = 0.5
+
+
+class FencedStore:
+    """`ObjectStore` whose writes and deletions also raise OwnershipLost.
+
+    Keys hold no attempt, so a worker that was suspended past its lease and wakes up would put its older playlist over
+    the one that another worker has finished meanwhile. Ownership is confirmed before a write unless that was done in
+    the last `TRUST_SEC` seconds, before a deletion always.
+    """
+
+    def __init__(self, store: ObjectStore, run: JobRun) -> None:
+        self._store = store
+        self._run = run
+        self._asking = asyncio.Lock()
+        self._confirmed_at = float("-inf")
+
+    async def put_file(self, key: str, path: Path, *, content_type: str) -> None:
+        await self._confirm(TRUST_SEC)
+        await self._store.put_file(key, path, content_type=content_type)
+
+    async def put_bytes(self, key: str, data: bytes, *, content_type: str) -> None:
+        await self._confirm(TRUST_SEC)
+        await self._store.put_bytes(key, data, content_type=content_type)
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        await self._confirm(0.0)
+        await self._store.delete(keys)
+
+    async def get_bytes(self, key: str) -> bytes:
+        return await self._store.get_bytes(key)
+
+    async def list(self, folder: str = "") -> tuple[StoredObject, ...]:
+        return await self._store.list(folder)
+
+    def url(self, key: str) -> str:
+        return self._store.url(key)
+
+    async def presign(self, key: str, expires_sec: int) -> str:
+        return await self._store.presign(key, expires_sec)
+
+    async def _confirm(self, max_age_sec: float) -> None:
+        # One question at a time; who waited for it needs no other.
+        async with self._asking:
+            asked_at = time.monotonic()
+            if asked_at - self._confirmed_at >= max_age_sec:
+                await self._run.save()
+                self._confirmed_at = asked_at
