@@ -5,12 +5,18 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, HttpUrl, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 PREFIX = "BAX_"
 
@@ -28,7 +34,7 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Every setting of the server. `BAX_<NAME>` in the environment wins over `<name>` in the file BAX_CONFIG names."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     # --- where it listens and how it is reached
     http_host: str = Field(
@@ -106,7 +112,7 @@ class Settings(BaseSettings):
     )
 
     # --- webhooks
-    webhook_schedule_sec: tuple[Seconds, ...] = Field(
+    webhook_schedule_sec: Annotated[tuple[Seconds, ...], NoDecode] = Field(
         (5, 30, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
         description="Delays before each retry of a webhook, seconds, comma-separated.",
     )
@@ -129,7 +135,7 @@ class Settings(BaseSettings):
     )
     rate_limit_per_minute: int = Field(0, ge=0, description="Calls a minute and API key; 0 means no limit.")
 
-    # --- LiveKit (rooms, egress and ingress)
+    # --- LiveKit
     livekit_url: str | None = Field(
         None, description="A LiveKit to use, `ws(s)://` or `http(s)://`; default the embedded one."
     )
@@ -153,62 +159,56 @@ class Settings(BaseSettings):
         "info", description="Least severe level that is logged."
     )
 
+    @field_validator("webhook_schedule_sec", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
     @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # `load_settings` merges environment and file itself, so that it can name what is unknown.
-        return (init_settings,)
+        return (
+            init_settings,
+            env_settings,
+            TomlConfigSettingsSource(settings_cls, os.environ.get("BAX_CONFIG")),
+        )
 
     @property
     def database(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'baxcloud.db'}"
 
 
-def load_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
-    """Environment over TOML file over defaults; `overrides` (command-line options) win.
+def load_settings(**overrides: Any) -> Settings:
+    """Environment over TOML file over defaults; `overrides` (command-line options, None where not given) win.
 
     Raise SettingsError for unknown names, with the nearest known one, and for values that do not fit.
     """
-    environment = os.environ if environment is None else environment
-    values = _read_file(environment.get("BAX_CONFIG"))
-    given = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
-    _refuse_unknown(
-        given.keys() - CLIENT_VARIABLES, {PREFIX + name.upper() for name in Settings.model_fields}
-    )
-    values |= {
-        name.removeprefix(PREFIX).lower(): value
-        for name, value in given.items()
-        if name not in CLIENT_VARIABLES
-    }
-    values |= {name: value for name, value in overrides.items() if value is not None}
-    schedule = values.get("webhook_schedule_sec")
-    if isinstance(schedule, str):
-        values["webhook_schedule_sec"] = [part for part in schedule.split(",") if part.strip()]
-    # A variable that is set but empty means "not set": that is how compose files pass an absent value.
-    values = {name: value for name, value in values.items() if value != ""}
+    known = Settings.model_fields.keys()
+    variables = {name for name in os.environ if name.startswith(PREFIX)} - CLIENT_VARIABLES
+    _refuse_unknown(variables, {PREFIX + name.upper() for name in known})
+    _refuse_unknown(_names_in_file(), known)
     try:
-        settings = Settings(**values)
+        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
     _check_together(settings)
     return settings
 
 
-def _read_file(name: str | None) -> dict[str, Any]:
+def _names_in_file() -> set[str]:
+    name = os.environ.get("BAX_CONFIG")
     if not name:
-        return {}
+        return set()
     try:
-        values = tomllib.loads(Path(name).read_text())
+        return set(tomllib.loads(Path(name).read_text()))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"BAX_CONFIG: cannot read {name}: {error}") from error
-    _refuse_unknown(values.keys(), Settings.model_fields.keys())
-    return values
 
 
 def _refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
