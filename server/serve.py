@@ -26,6 +26,7 @@ from server.observability.metrics import RpcMetrics
 from server.observability.tracing import tracer
 from server.rpc.dispatch import Dispatcher
 from server.rpc.idempotency import IdempotencyKeys
+from server.rpc.rate_limit import RateLimit
 from server.rpc.registry import Registry, own_services
 from server.settings import Settings
 from server.start import opened_backend
@@ -131,6 +132,7 @@ class Front:
             clock=backend.clock,
             metrics=metrics,
             tracer=tracer(),
+            rate_limit=RateLimit(limit) if (limit := self.settings.rate_limit_per_minute) else None,
         )
         self._app = HttpApp(
             registry,

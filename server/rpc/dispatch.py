@@ -31,6 +31,7 @@ from server.rpc.idempotency import (
     fingerprint_of,
     key_of,
 )
+from server.rpc.rate_limit import RateLimit
 from server.rpc.registry import Method
 from server.rpc.status import to_service_error
 from server.rpc.validation import validate
@@ -67,12 +68,14 @@ class Dispatcher:
         clock: Clock,
         metrics: RpcMetrics,
         tracer: Tracer | None = None,
+        rate_limit: RateLimit | None = None,
         default_timeout_sec: float = DEFAULT_TIMEOUT_SEC,
     ) -> None:
         self._idempotency = idempotency
         self._clock = clock
         self._metrics = metrics
         self._tracer = tracer or NoTracer()
+        self._rate_limit = rate_limit
         self._default_timeout_sec = default_timeout_sec
         self._running: set[asyncio.Task[Message]] = set()
         self._closing = asyncio.Event()
@@ -154,6 +157,8 @@ class Dispatcher:
     async def _admit(self, method: Method, call: CallInfo, seen: _Seen) -> CallContext:
         caller = await method.authoriser.authenticate(method, call.headers)
         seen.project = caller.project_id
+        if self._rate_limit is not None:
+            self._rate_limit.spend(caller)
         if method.handler is None:
             raise ServiceError(Code.UNIMPLEMENTED, f"{method.full_name} is not implemented yet")
         deadline = None
