@@ -112,6 +112,18 @@ class ClipFactory:
             )
         )
 
+    def browser_recording(self) -> Path:
+        """WebM as MediaRecorder makes it: no length, no frame rate, time stamps that jitter around 24 a second."""
+        codecs = ("-c:v", "libvpx", "-deadline", "realtime", "-b:v", "500k", "-c:a", "libopus", "-live", "1")
+        jitter = "settb=1/1000,setpts='N*1000/24+random(3)*30'"
+        timing = ("-fps_mode", "passthrough", "-enc_time_base", "1/1000")
+        recorded = self.clip(
+            Clip(extension="webm", filters=jitter, codecs=codecs, options=timing)
+        ).read_bytes()
+        # The muxer always writes a default duration of frames; an element of the same size that says nothing, instead.
+        at = recorded.index(b"\x23\xe3\x83\x84")
+        return self._bytes("browser", "webm", recorded[:at] + b"\xec\x86" + bytes(6) + recorded[at + 8 :])
+
     def interlaced(self) -> Path:
         """25 frames of two fields each, top first, in fast motion."""
         motion = "scroll=horizontal=0.013,tinterlace=mode=interleave_top,fieldorder=tff"
@@ -210,6 +222,21 @@ class ClipFactory:
         """An MP4 cut before its moov atom."""
         whole = self.clip()
         return self._bytes("noindex", "mp4", whole.read_bytes()[: whole.stat().st_size // 2])
+
+    def silent_track(self) -> Path:
+        """A sound track without a single packet."""
+        inputs = ("-i", self.clip(), "-itsoffset", "100", "-i", self.clip())
+        return self.derived("silent", "mkv", *inputs, "-map", "0:v", "-map", "1:a", "-c", "copy", "-t", "3")
+
+    def unknown_codec(self) -> Path:
+        """Video that no decoder claims, beside sound that is fine."""
+        known = self.container("mkv").read_bytes()
+        return self._bytes("unknown", "mkv", known.replace(b"V_MPEG4/ISO/AVC", b"V_MPEG9/ISO/XYZ"))
+
+    def huge_picture(self) -> Path:
+        """A film of one PNG of 144 megapixels in half a megabyte."""
+        picture = ("-f", "lavfi", "-i", "color=black:s=12000x12000:r=1:d=1", "-c:v", "png", "-frames:v", "1")
+        return self.derived("huge", "mov", *picture)
 
     def not_media(self) -> dict[str, Path]:
         """Everything that pretends to be a video; those that name other files name a real clip."""

@@ -223,7 +223,7 @@ class _Collector:
         if fps is None or scan.video_first_pts is None:
             return listed_sec
         pictures = scan.video_frames / fps
-        if scan.audio_end_pts is not None:
+        if scan.audio_end_pts is not None and self._plan.audio_until_sec is None:
             # Only the last segment's sound can outlast its pictures by more than the muxer's interleaving.
             sound = Fraction(scan.audio_end_pts - scan.video_first_pts, CLOCK)
             pictures = sound if sound > pictures + 1 else pictures

@@ -8,15 +8,18 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from server.domain.media import (
     TRANSCODE_FAILED,
+    UNSUPPORTED_FORMAT,
     AudioStream,
     MediaError,
     MediaInfo,
+    MediaLimits,
     SubtitleStream,
     VideoStream,
 )
@@ -34,8 +37,12 @@ _RANGE = {1: "tv", 2: "pc"}
 _FIELD_ORDER = {0: "unknown", 1: "progressive"}
 _ESTIMATED = "Estimating duration from bitrate"
 _FIRST_PACKETS = 500
+# Some interlaced streams begin with a progressive frame.
+_FIRST_FRAMES = 5
 # Formats with a tick rate instead of a frame rate report that as base rate.
 _MAX_BASE_RATE = 1000
+# Browsers record WebM with the clock's 1000 as frame rate; no camera does.
+_MAX_REAL_RATE = 240
 _MAX_SAMPLE_ASPECT = 20
 
 
@@ -63,7 +70,8 @@ def read_media(path: Path, container_format: str) -> dict[str, Any]:
                 (m for _, _, m in log if "not found" in m or "Invalid" in m), str(error.strerror)
             ).strip()
             return {"error": TRANSCODE_FAILED, "message": f"the source cannot be read: {cause}"}
-    facts["duration_exact"] = not any(_ESTIMATED in message for _, _, message in log)
+    if "error" not in facts:
+        facts["duration_exact"] = not any(_ESTIMATED in message for _, _, message in log)
     return facts
 
 
@@ -71,11 +79,19 @@ def _facts(container: InputContainer) -> dict[str, Any]:
     import av
 
     streams: dict[str, list[dict[str, Any]]] = {"video": [], "audio": [], "subtitle": []}
+    unknown: set[str] = set()
     for stream in container.streams:
-        # No codec context: FFmpeg knows no decoder, so the stream cannot be used.
-        if stream.type in streams and stream.codec_context is not None:
+        if stream.type not in streams:
+            continue
+        # No codec context: FFmpeg knows no decoder.
+        if getattr(stream, "codec_context", None) is None:
+            unknown.add(stream.type)
+        else:
             streams[stream.type].append(_stream_facts(stream))
-    _add_first_frames(container, streams["video"])
+    for kind in ("video", "audio"):
+        if kind in unknown and not streams[kind]:
+            return {"error": UNSUPPORTED_FORMAT, "message": f"the source's {kind} codec is not supported"}
+    _look_inside(container, streams["video"])
     return {
         "container": container.format.name.split(",")[0],
         "duration_sec": container.duration / av.time_base if container.duration else None,
@@ -132,24 +148,50 @@ def _picture(stream: Any) -> dict[str, Any]:
     }
 
 
-def _add_first_frames(container: InputContainer, video: list[dict[str, Any]]) -> None:
-    """Rotation and real interlacing show only in decoded frames; one frame of each picture stream is enough."""
+def _look_inside(container: InputContainer, video: list[dict[str, Any]]) -> None:
+    """Adds what only packets and frames tell: rotation, real interlacing, and a frame rate where the header has none."""
     import av
-    from av.video.frame import VideoFrame
 
-    waiting = {entry["index"]: entry for entry in video if not entry["attached_picture"]}
-    if not waiting:
+    pictures = {e["index"]: e for e in video if not e["attached_picture"] and _is_decodable(e)}
+    if not pictures:
         return
+    frames_left = dict.fromkeys(pictures, _FIRST_FRAMES)
+    times: dict[int, list[float]] = {index: [] for index, entry in pictures.items() if _lacks_rate(entry)}
     # A damaged start is no reason to refuse: the encode itself shows how far the source goes.
     with contextlib.suppress(av.FFmpegError):
-        for number, packet in enumerate(container.demux([container.streams[index] for index in waiting])):
-            if not waiting or number > _FIRST_PACKETS:
-                return
-            for frame in packet.decode() if packet.stream_index in waiting else ():
-                entry = waiting.pop(packet.stream_index, None)
-                if entry is not None and isinstance(frame, VideoFrame):
-                    entry["rotation"] = round(-frame.rotation / 90) * 90 % 360
-                    entry["field_order"] = "interlaced" if frame.interlaced_frame else entry["field_order"]
+        for number, packet in enumerate(container.demux([container.streams[index] for index in pictures])):
+            index = packet.stream_index
+            if number > _FIRST_PACKETS or not (times or any(frames_left.values())):
+                break
+            if index in times and packet.pts is not None and packet.time_base is not None:
+                times[index].append(float(packet.pts * packet.time_base))
+            if frames_left.get(index):
+                frames_left[index] -= _look_at_frames(packet.decode(), pictures[index])
+    for index, stamps in times.items():
+        if len(stamps) > 1 and max(stamps) > min(stamps):
+            rate = Fraction((len(stamps) - 1) / (max(stamps) - min(stamps))).limit_denominator(1001)
+            pictures[index] |= {"fps_average": str(rate), "fps_base": None}
+
+
+def _look_at_frames(frames: Iterable[Any], entry: dict[str, Any]) -> int:
+    """Takes over what the frames say; how many there were."""
+    count = 0
+    for frame in frames:
+        count += 1
+        entry["rotation"] = round(-frame.rotation / 90) * 90 % 360
+        if frame.interlaced_frame:
+            entry["field_order"] = "interlaced"
+    return min(count, _FIRST_FRAMES)
+
+
+def _is_decodable(entry: dict[str, Any]) -> bool:
+    """Oversized pictures are refused by the planner; decoding one here would only burn time and memory."""
+    return bool(entry["coded_width"] * entry["coded_height"] <= MediaLimits().max_pixels)
+
+
+def _lacks_rate(entry: dict[str, Any]) -> bool:
+    rate = entry["fps_average"]
+    return rate is None or Fraction(rate) > _MAX_REAL_RATE
 
 
 def _stream_duration(stream: Any) -> float | None:

@@ -115,7 +115,8 @@ async def run_guarded(
 
     stalled = False
     async with _open_pipes(len(on_pipes)) as (readers, write_ends):
-        process = await _spawn(command(write_ends), cwd=cwd, files=files, limits=limits, inherit=write_ends)
+        inherited = tuple(write_ends)
+        process = await _spawn(command(inherited), cwd=cwd, files=files, limits=limits, inherit=inherited)
         _close(write_ends)
         assert process.stdout is not None
         assert process.stderr is not None
@@ -189,7 +190,7 @@ async def _spawn(
 
 
 @contextlib.asynccontextmanager
-async def _open_pipes(count: int) -> AsyncIterator[tuple[list[asyncio.StreamReader], tuple[int, ...]]]:
+async def _open_pipes(count: int) -> AsyncIterator[tuple[list[asyncio.StreamReader], list[int]]]:
     loop = asyncio.get_running_loop()
     readers: list[asyncio.StreamReader] = []
     transports: list[asyncio.ReadTransport] = []
@@ -204,17 +205,17 @@ async def _open_pipes(count: int) -> AsyncIterator[tuple[list[asyncio.StreamRead
             )
             readers.append(reader)
             transports.append(transport)
-        yield readers, tuple(write_ends)
+        yield readers, write_ends
     finally:
         _close(write_ends)
         for transport in transports:
             transport.close()
 
 
-def _close(fds: Sequence[int]) -> None:
-    for fd in fds:
-        with contextlib.suppress(OSError):
-            os.close(fd)
+def _close(fds: list[int]) -> None:
+    """Empties the list: a number that was closed once may by then be somebody else's file."""
+    while fds:
+        os.close(fds.pop())
 
 
 async def _each_line(reader: asyncio.StreamReader, handler: LineHandler | None) -> None:

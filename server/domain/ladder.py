@@ -46,8 +46,6 @@ MIN_VIDEO_BITRATE = 64_000
 # VBV: with these two a 2 s segment stays within twice the average, Apple's limit [1.30].
 MAXRATE_FACTOR = 1.25
 BUFFER_FACTOR = 1.5
-# Sound that ends this much before the picture stalls players that feed both to MSE; silence up to the end is cheap.
-PAD_SOUND_FROM_SEC = 0.1
 # Containers are less exact about ends than this; a short tail of sound without pictures harms nobody.
 PAD_PICTURE_FROM_SEC = 0.5
 
@@ -331,13 +329,12 @@ def _paddings(
     if video is None or audio is None:
         return 0.0, None
     picture_end, sound_end = _end(info, video), _end(info, audio)
-    if picture_end is None or sound_end is None:
+    if picture_end is None:
         return 0.0, None
-    if sound_end - picture_end > PAD_PICTURE_FROM_SEC:
+    if sound_end is not None and sound_end - picture_end > PAD_PICTURE_FROM_SEC:
         return sound_end - picture_end, None
-    if picture_end - sound_end > PAD_SOUND_FROM_SEC:
-        return 0.0, picture_end
-    return 0.0, None
+    # Where the sound is long enough this adds nothing; a track may also turn out to be empty.
+    return 0.0, picture_end
 
 
 def _end(info: MediaInfo, stream: VideoStream | AudioStream) -> float | None:

@@ -94,6 +94,20 @@ async def test_limits(clips: ClipFactory) -> None:
         assert caught.value.code == UNSUPPORTED_FORMAT
 
 
+async def test_huge_picture(clips: ClipFactory) -> None:
+    """2.8 case 14: half a megabyte that would decode to 432 MB."""
+    with pytest.raises(MediaError, match="12000x12000 pixels") as caught:
+        await plan_of(clips.huge_picture())
+    assert caught.value.code == UNSUPPORTED_FORMAT
+
+
+async def test_unknown_codec(clips: ClipFactory) -> None:
+    """A film is not silently reduced to its sound."""
+    with pytest.raises(MediaError, match="video codec is not supported") as caught:
+        await plan_of(clips.unknown_codec())
+    assert caught.value.code == UNSUPPORTED_FORMAT
+
+
 async def test_source_of_subtitles_only(clips: ClipFactory) -> None:
     """A container without picture or sound is refused."""
     only = clips.derived("onlysubs", "mkv", "-i", clips.subtitled(), "-map", "0:s:0", "-c", "copy")

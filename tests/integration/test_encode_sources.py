@@ -112,6 +112,23 @@ async def test_variable_rate(clips: ClipFactory, tmp_path: Path) -> None:
     assert ladder.lengths()[0] == 2.0
 
 
+async def test_browser_recording(clips: ClipFactory, tmp_path: Path) -> None:
+    """A WebM without length and frame rate: the rate is taken from the packets, progress shows no percentage."""
+    ladder = await make_ladder(clips.browser_recording(), tmp_path)
+    assert ladder.info.duration_sec is None
+    assert ladder.audit() == []
+    assert ladder.plan.fps == 24
+    assert {step.percent for step in ladder.progress} == {None}
+    assert ladder.report.duration_sec == pytest.approx(3.1, abs=0.15)
+
+
+async def test_sound_track_without_sound(clips: ClipFactory, tmp_path: Path) -> None:
+    """B-57: an empty sound track does not keep the pictures from being converted."""
+    ladder = await make_ladder(clips.silent_track(), tmp_path)
+    assert ladder.audit() == []
+    assert ladder.report.duration_sec == pytest.approx(3.0, abs=0.05)
+
+
 async def test_interlaced(clips: ClipFactory, tmp_path: Path) -> None:
     """Two fields become one progressive frame; the detector that sees combing in the source sees none after."""
     source = clips.interlaced()

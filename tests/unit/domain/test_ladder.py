@@ -284,7 +284,9 @@ def test_ends_are_evened_out() -> None:
     late = plan(HD, replace(STEREO, start_sec=5.0))
     assert late.fixes.pad_sec == 5.0
     even = plan(HD, replace(STEREO, duration_sec=60.02))
-    assert (even.audio_until_sec, even.fixes.pad_sec) == (None, 0.0)
+    assert (even.audio_until_sec, even.fixes.pad_sec) == (60.0, 0.0)
+    untold = plan(replace(HD, duration_sec=None), STEREO)
+    assert (untold.audio_until_sec, untold.fixes.pad_sec) == (None, 0.0)
 
 
 def test_expected_end() -> None:

@@ -114,11 +114,9 @@ def test_fixes_only_where_needed(stream: VideoStream, present: str) -> None:
     assert present not in value(command(plan()), "-filter_complex")
 
 
-def test_sound_is_padded_only_where_needed() -> None:
-    assert "apad=whole_dur=60" in value(
-        command(plan(HD, replace(STEREO, duration_sec=5.0))), "-filter_complex"
-    )
-    assert "apad" not in value(command(plan()), "-filter_complex")
+def test_sound_is_padded_to_the_end_of_the_picture() -> None:
+    assert "apad=whole_dur=60" in value(command(plan()), "-filter_complex")
+    assert "apad" not in value(command(plan(replace(HD, duration_sec=30.0), STEREO)), "-filter_complex")
 
 
 def test_sound_only_has_no_video_options() -> None:
