@@ -1,0 +1,51 @@
+"""Which LiveKit stands behind this server, from the settings: for the composition root and for commands."""
+
+from __future__ import annotations
+
+from adapters.livekit.configured import AbsentLiveKit, ConfiguredLiveKit
+from adapters.livekit.embedded import EmbeddedLiveKit
+from adapters.livekit.options import EmbeddedOptions
+from adapters.livekit.ports import PortPlan
+from adapters.livekit.server_config import Binding
+from server.ports.secret_box import SecretBox
+from server.settings import Settings
+
+LiveKitBehind = ConfiguredLiveKit | EmbeddedLiveKit | AbsentLiveKit
+WEBHOOK_PATH = "/livekit/webhook"
+
+
+def livekit_behind(settings: Settings, box: SecretBox, *, http_url: str | None) -> LiveKitBehind:
+    """Not started yet. `http_url` is where LiveKit, on this machine, reaches our HTTP; None: it tells us no events.
+
+    Raise ValueError naming the setting that cannot be used.
+    """
+    if settings.livekit_url is not None:
+        assert settings.livekit_api_key is not None
+        assert settings.livekit_api_secret is not None
+        return ConfiguredLiveKit(
+            settings.livekit_url,
+            settings.livekit_api_key,
+            settings.livekit_api_secret.get_secret_value(),
+            public_url=settings.livekit_public_url,
+        )
+    if not settings.livekit_embedded:
+        return AbsentLiveKit()
+    own_key, own_secret = settings.bootstrap_livekit_api_key, settings.bootstrap_livekit_api_secret
+    return EmbeddedLiveKit(
+        EmbeddedOptions(
+            data_dir=settings.data_dir,
+            http_host=settings.http_host,
+            ports=PortPlan.of(
+                signal=settings.livekit_port,
+                tcp=settings.livekit_tcp_port,
+                udp=settings.livekit_udp_ports,
+                fixed=settings.model_fields_set,
+                loopback=Binding.of(settings.http_host).is_loopback,
+            ),
+            webhook_url=http_url + WEBHOOK_PATH if http_url else None,
+            binary=settings.livekit_server,
+            public_url=settings.livekit_public_url,
+            further_keys={own_key: own_secret.get_secret_value()} if own_key and own_secret else {},
+        ),
+        box,
+    )
