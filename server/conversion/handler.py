@@ -125,7 +125,11 @@ class ConversionHandler:
             # Failed because its workers died: no attempt was left to clean up after itself.
             async with self._shop.database.read() as tx:
                 spec = _spec_of(job, await tx.jobs.secrets(job.id))
-            await remove_layout(await self._shop.storage.open(spec.target), spec.output_formats)
+            try:
+                await remove_layout(await self._shop.storage.open(spec.target), spec.output_formats)
+            except StorageError as error:
+                # Often the very storage that failed the job.
+                _logger.warning("job %s: partial objects could not be removed: %s", job.id, error)
 
     def _inline_ai_events(self, job: Job) -> list[NewEvent]:
         code, message = _AI_UNAVAILABLE
