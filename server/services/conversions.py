@@ -84,10 +84,12 @@ class VideoConversions:
                     options = part.options
                     await self._spec(options, "upload://", job_id, ctx.project_id)
                     continue
-                if file.size + len(part.chunk) > self._policy.max_upload_bytes:
+                # Once: each look at a bytes field copies it.
+                chunk = part.chunk
+                if file.size + len(chunk) > self._policy.max_upload_bytes:
                     raise too_large(self._policy.max_upload_bytes)
                 try:
-                    await file.write(part.chunk)
+                    await file.write(chunk)
                 except OSError:
                     raise unavailable(
                         "the server's disk is too full for this upload", retry_after_sec=60
