@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import threading
@@ -48,11 +49,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/held.mp4":
             self._source.held.wait(60)
         data = self._clip.read_bytes()
-        self.send_response(200)
-        self.send_header("content-type", "video/mp4")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        # Whoever asked may have been stopped meanwhile.
+        with contextlib.suppress(ConnectionError):
+            self.send_response(200)
+            self.send_header("content-type", "video/mp4")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
         """Nothing."""

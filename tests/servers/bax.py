@@ -151,7 +151,7 @@ class BaxServer:
             time.sleep(0.05)
 
     def _output(self, kind: str) -> Path:
-        return self.data_dir.parent / f"{self.data_dir.name}.{self._runs}.{kind}"
+        return self.data_dir.parent / f"{self.data_dir.name}.{self._role}.{self._runs}.{kind}"
 
 
 @contextlib.contextmanager
