@@ -70,11 +70,7 @@ class HttpApp:
         if path.startswith(PREFIX + "/"):
             await self._twirp(scope, receive, send)
             return
-        exchange = Exchange(scope, receive, send, self._limits)
-        raw_path = scope.get("raw_path") or path.encode("utf-8", "replace")
-        if self._rest.owns(raw_path.partition(b"?")[0]):
-            await self._rest.serve(exchange)
-        else:
+        if not await self._rest.serve(Exchange(scope, receive, send, self._limits)):
             await self._pages(scope, receive, send)
 
 

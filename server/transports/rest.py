@@ -24,7 +24,7 @@ _log = structlog.get_logger("rest")
 
 
 class RestApp:
-    """All routes of a registry. `find` tells whether a path is ours, `serve` answers."""
+    """All routes of a registry."""
 
     def __init__(
         self, registry: Registry, dispatcher: Dispatcher, *, sse_keep_alive_sec: float = 15.0
@@ -33,21 +33,16 @@ class RestApp:
         self._sse_keep_alive_sec = sse_keep_alive_sec
         self.table = rest_table(registry)
 
-    def owns(self, raw_path: bytes) -> bool:
-        """Whether any verb has a route here."""
-        try:
-            return self.table.find("", raw_path) is not None
-        except ServiceError:
-            return True
-
-    async def serve(self, exchange: Exchange) -> None:
-        """Answer the request, or its error, whatever happens."""
+    async def serve(self, exchange: Exchange) -> bool:
+        """Answer the request, or its error; False, and nothing sent, if the path is none of ours."""
         method: Method | None = None
         try:
-            match = self._match(exchange)
+            match = self.table.find(exchange.scope["method"], raw_path_of(exchange))
+            if match is None:
+                return False
             if isinstance(match, tuple):
                 await _respond_not_allowed(exchange, match)
-                return
+                return True
             method = match.route.method
             await self._serve(exchange, match)
         except Exception as fault:  # noqa: BLE001 - the last place where a fault can become an answer
@@ -58,12 +53,7 @@ class RestApp:
                 await respond_error(
                     exchange, error, as_problem=method is not None and method.rule.rest_problem
                 )
-
-    def _match(self, exchange: Exchange) -> Match | tuple[str, ...]:
-        found = self.table.find(exchange.scope["method"], raw_path_of(exchange))
-        if found is None:
-            raise no_route()
-        return found
+        return True
 
     async def _serve(self, exchange: Exchange, match: Match) -> None:
         route, method = match.route, match.route.method

@@ -36,6 +36,13 @@ _log = structlog.get_logger("twirp")
 _exchange: ContextVar[Exchange] = ContextVar("twirp_exchange")
 
 
+class _LoggedContext(Context):  # type: ignore[misc]
+    """A context with our logger: without one the package configures structlog anew, and secrets reach the log."""
+
+    def __init__(self) -> None:
+        super().__init__(logger=_log)
+
+
 class RegisteredService(TwirpServer):  # type: ignore[misc]
     """The endpoints of one service, from the registry instead of generated code."""
 
@@ -70,7 +77,7 @@ class TwirpApp(TwirpASGIApp):  # type: ignore[misc]
     """All services of a registry as one ASGI application for paths below `/twirp`."""
 
     def __init__(self, registry: Registry, dispatcher: Dispatcher, limits: BodyLimits) -> None:
-        super().__init__(max_receive_message_length=limits.message_bytes)
+        super().__init__(max_receive_message_length=limits.message_bytes, ctx_class=_LoggedContext)
         self._limits = limits
         for name, methods in registry.services.items():
             self.add_service(RegisteredService(name, methods, dispatcher))

@@ -13,15 +13,16 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from generated.buf.validate import validate_pb2
+from server.rpc.descriptors import descriptor_of, enum_type, message_type, option
 from server.rpc.registry import Binding, Method
 
-METADATA: Any = {"deep": [1, 2.5, None, True, {"text": "é \"quoted\""}], "empty": {}, "none": []}
+METADATA: Any = {"deep": [1, 2.5, None, True, {"text": 'é "quoted"'}], "empty": {}, "none": []}
 _PATTERNS = {"(?i)^(mp4|ogg|webm)$": "MP4", "^[A-Za-z0-9_-]+$": "some-id"}
 _INT32 = (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_UINT32)
 
 
 def rules_of(field: FieldDescriptor) -> Any:
-    return field.GetOptions().Extensions[validate_pb2.field]
+    return option(field.GetOptions(), validate_pb2.field)
 
 
 def valid_request(method: Method) -> Message:
@@ -37,10 +38,10 @@ def filled(message: Message, depth: int) -> Message:
     if message.DESCRIPTOR.full_name == "google.protobuf.Value":
         json_format.ParseDict(METADATA, message)
         return message
-    for field in message.DESCRIPTOR.fields:
-        if field.containing_oneof is not None and len(field.containing_oneof.fields) > 1:
-            if message.WhichOneof(field.containing_oneof.name):
-                continue
+    for field in descriptor_of(message).fields:
+        oneof = field.containing_oneof
+        if oneof is not None and len(oneof.fields) > 1 and message.WhichOneof(oneof.name):
+            continue
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             entries = getattr(message, field.name)
             value = field.message_type.fields_by_name["value"]
@@ -58,7 +59,7 @@ def filled(message: Message, depth: int) -> Message:
 
 def _fill_message(message: Message, field: FieldDescriptor, depth: int) -> None:
     below = getattr(message, field.name)
-    if field.message_type.full_name == "google.protobuf.Timestamp":
+    if message_type(field).full_name == "google.protobuf.Timestamp":
         below.FromJsonString("2026-01-02T03:04:05.678Z")
     else:
         filled(below.add() if field.is_repeated else below, depth - 1)
@@ -72,7 +73,7 @@ def valid_value(field: FieldDescriptor, rules: Any) -> Any:
             return _PATTERNS[rules.string.pattern]
         return "té/x t"
     if field.type == FieldDescriptor.TYPE_ENUM:
-        return field.enum_type.values[-1].number
+        return enum_type(field).values[-1].number
     if field.type == FieldDescriptor.TYPE_BOOL:
         return True
     if field.type == FieldDescriptor.TYPE_DOUBLE:
@@ -133,7 +134,9 @@ def rest_call(binding: Binding, request: Message) -> tuple[str, str, Any]:
     if binding.body:
         body = tree.pop(request.DESCRIPTOR.fields_by_name[binding.body].json_name, {})
     pairs = [(name, value) for name, value in tree.items() if not isinstance(value, dict)]
-    texts = [(name, json.dumps(value).strip('"') if not isinstance(value, str) else value) for name, value in pairs]
+    texts = [
+        (name, json.dumps(value).strip('"') if not isinstance(value, str) else value) for name, value in pairs
+    ]
     return binding.verb, path + (f"?{urlencode(texts)}" if texts else ""), body
 
 

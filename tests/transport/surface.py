@@ -43,7 +43,7 @@ OTHER_KEY = "bax_other_0123456789abcdef"
 ADMIN_TOKEN = "operator-token"
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 
-Answer = Callable[[Message, CallContext], Any]
+Answer = Callable[[Any, Any], Any]
 
 
 @dataclass
@@ -61,6 +61,10 @@ class Recorder:
 
     calls: list[Recorded] = field(default_factory=list)
     answers: dict[str, Answer] = field(default_factory=dict)
+
+    def always(self, name: str, reply: Message) -> None:
+        """`name` answers `reply` from now on."""
+        self.answers[name] = lambda _request, _ctx: reply
 
     def services(self) -> dict[str, object]:
         found: dict[str, object] = {}

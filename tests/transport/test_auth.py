@@ -23,7 +23,13 @@ from tests.transport.surface import (
     headers_for,
 )
 
-BAXSTREAM = ["/video/jobs", "/video/jobs/cm1", "/categorize/jobs", "/moderate/jobs/cm1", "/video/moderate/jobs"]
+BAXSTREAM = [
+    "/video/jobs",
+    "/video/jobs/cm1",
+    "/categorize/jobs",
+    "/moderate/jobs/cm1",
+    "/video/moderate/jobs",
+]
 _BAD_CREDENTIALS: list[dict[str, str]] = [
     {},
     {"authorization": "Bearer wrong"},

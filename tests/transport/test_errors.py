@@ -64,14 +64,20 @@ async def test_grpc_numbers(surface: Surface) -> None:
 
 async def test_reasons_refine_the_code(surface: Surface) -> None:
     """B-31: a reason is REST's `error.code` and in `meta` elsewhere; some have a status of their own."""
-    fault = ServiceError(Code.FAILED_PRECONDITION, "too late", reason="JOB_NOT_CANCELLABLE", retry_after_sec=7)
+    fault = ServiceError(
+        Code.FAILED_PRECONDITION, "too late", reason="JOB_NOT_CANCELLABLE", retry_after_sec=7
+    )
     grpc, twirp, _, rest = await raised(surface, fault)
     assert (grpc.code, grpc.meta["reason"], grpc.headers["retry-after"]) == (
         "failed_precondition",
         "JOB_NOT_CANCELLABLE",
         "7",
     )
-    assert (twirp.status, twirp.meta["reason"], twirp.headers["retry-after"]) == (412, "JOB_NOT_CANCELLABLE", "7")
+    assert (twirp.status, twirp.meta["reason"], twirp.headers["retry-after"]) == (
+        412,
+        "JOB_NOT_CANCELLABLE",
+        "7",
+    )
     assert (rest.status, rest.code, rest.headers["retry-after"]) == (409, "JOB_NOT_CANCELLABLE", "7")
     *_, rest = await raised(surface, ServiceError(Code.RESOURCE_EXHAUSTED, "big", reason="FILE_TOO_LARGE"))
     assert rest.status == 413
@@ -101,7 +107,10 @@ async def test_a_wrong_reply_is_our_fault(surface: Surface) -> None:
 async def test_hostile_text_in_errors(surface: Surface) -> None:
     """Line breaks, long texts and non-ASCII meta reach no header raw, and bounds hold."""
     fault = ServiceError(
-        Code.ABORTED, "line\r\nX-Evil: 1 " + "x" * 10_000, reason="ODD", meta={"näme\r\n": "wörth\r\nX-Evil: 1"}
+        Code.ABORTED,
+        "line\r\nX-Evil: 1 " + "x" * 10_000,
+        reason="ODD",
+        meta={"näme\r\n": "wörth\r\nX-Evil: 1"},
     )
     grpc, twirp, _, rest = await raised(surface, fault)
     for outcome in (grpc, twirp, rest):
@@ -114,7 +123,7 @@ async def test_deadline(surface: Surface) -> None:
     """A call that outlasts what its caller allows ends with deadline_exceeded; its handler is stopped."""
     stopped = asyncio.Event()
 
-    async def stall(_request: object, _ctx: object) -> object:
+    async def stall(_request: object, _ctx: object) -> None:
         try:
             await asyncio.Event().wait()
         finally:

@@ -26,7 +26,17 @@ JSON = st.recursive(
     max_leaves=20,
 )
 FIELDS = st.sampled_from(
-    ["inputUrl", "outputFormats", "ffmpegPreset", "hlsTime", "s3Config", "categorize", "metadata", "input_url", "x"]
+    [
+        "inputUrl",
+        "outputFormats",
+        "ffmpegPreset",
+        "hlsTime",
+        "s3Config",
+        "categorize",
+        "metadata",
+        "input_url",
+        "x",
+    ]
 )
 
 
@@ -86,16 +96,27 @@ async def test_any_path_and_query(surface: Surface, segment: bytes, query: bytes
 
 
 @FUZZ
-@given(value=st.text(st.characters(min_codepoint=1, max_codepoint=255, exclude_characters="\r\n"), max_size=60))
+@given(
+    value=st.text(st.characters(min_codepoint=1, max_codepoint=255, exclude_characters="\r\n"), max_size=60)
+)
 async def test_any_header_value(surface: Surface, value: str) -> None:
-    for name in ("authorization", "x-project-id", "idempotency-key", "content-type", "x-request-id", "x-twirp-timeout-ms"):
+    for name in (
+        "authorization",
+        "x-project-id",
+        "idempotency-key",
+        "content-type",
+        "x-request-id",
+        "x-twirp-timeout-ms",
+    ):
         lines = [f"{name}: {value}", "content-length: 2"]
         if name != "authorization":
             lines.append(f"authorization: Bearer {KEY}")
         if name != "x-project-id":
             lines.append(f"x-project-id: {PROJECT}")
         for path in ("/video/convert", "/twirp/baxcloud.v1.RoomService/ListRooms", "/video/upload"):
-            sent = "\r\n".join([f"POST {path} HTTP/1.1", "host: x", "connection: close", *lines]) + "\r\n\r\n{}"
+            sent = (
+                "\r\n".join([f"POST {path} HTTP/1.1", "host: x", "connection: close", *lines]) + "\r\n\r\n{}"
+            )
             answer = await raw(surface, sent.encode("latin-1"))
             status = int(answer.split(b" ", 2)[1])
             assert status < 500 or status == 504, (name, answer)
@@ -118,7 +139,9 @@ async def test_deep_json(surface: Surface) -> None:
         assert outcome.status == 400
         assert (await surface.twirp_json(method, body, headers_for())).status == 400
     # Ignored, but parsed.
-    assert (await surface.rest("POST", "/v1/rooms", b'{"name": "a", "x": ' + b"[" * 400 + b"]" * 400 + b"}")).status == 201
+    assert (
+        await surface.rest("POST", "/v1/rooms", b'{"name": "a", "x": ' + b"[" * 400 + b"]" * 400 + b"}")
+    ).status == 201
 
 
 async def test_the_deepest_metadata_survives_every_wire(surface: Surface) -> None:

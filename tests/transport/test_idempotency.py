@@ -32,7 +32,7 @@ def count_jobs(surface: Surface) -> list[int]:
 
     def create(request: Any, _ctx: object) -> Any:
         made[0] += 1
-        job = video_conversion_pb2.ConversionJob(id=f"cm{made[0]}", status=1)
+        job = video_conversion_pb2.ConversionJob(id=f"cm{made[0]}", status="PENDING")
         if request.HasField("metadata"):
             job.metadata.CopyFrom(request.metadata)
         for preset in ("720p", "360p", "1080p", "480p"):
@@ -150,7 +150,8 @@ async def test_a_caller_that_gave_up_finds_the_answer(surface: Surface, eventual
     go.set()
 
     async def answered() -> bool:
-        return (await surface.grpc(method, REQUEST, with_key())).reply == {"id": "cm1"}
+        outcome = await surface.grpc(method, REQUEST, with_key())
+        return bool(outcome.reply == {"id": "cm1"})
 
     await eventually(answered)
     assert len(surface.recorder.calls) == 1
@@ -206,4 +207,3 @@ async def test_repeated_uploads(surface: Surface) -> None:
         refused = await surface.rest("POST", "/video/upload", other, headers)
         assert (refused.status, refused.code) == (409, "IDEMPOTENCY_CONFLICT")
     assert made == [1]
-

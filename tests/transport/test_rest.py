@@ -62,7 +62,9 @@ async def test_a_known_path_with_another_verb(surface: Surface, verb: str, path:
     assert sorted(outcome.headers["allow"].split(", ")) == sorted(allow.split(", "))
 
 
-@pytest.mark.parametrize("path", ["/", "/nope", "/video", "/video/jobs/", "/v1//rooms", "/video/jobs/a/b", "/V1/rooms"])
+@pytest.mark.parametrize(
+    "path", ["/", "/nope", "/video", "/video/jobs/", "/v1//rooms", "/video/jobs/a/b", "/V1/rooms"]
+)
 async def test_unknown_paths_are_json_404(surface: Surface, path: str) -> None:
     outcome = await surface.rest("GET", path)
     assert (outcome.status, outcome.code) == (404, "NOT_FOUND")
@@ -182,7 +184,19 @@ async def test_all_violations_are_listed(surface: Surface) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b"[]", b"null", b'"x"', b"5", b"{} x", b"\xff", b"{'a': 1}", b'{"hlsTime": NaN}', b'{"a": 1e}', b"\x00"],
+    [
+        b"{",
+        b"[]",
+        b"null",
+        b'"x"',
+        b"5",
+        b"{} x",
+        b"\xff",
+        b"{'a': 1}",
+        b'{"hlsTime": NaN}',
+        b'{"a": 1e}',
+        b"\x00",
+    ],
 )
 async def test_bad_json(surface: Surface, body: bytes) -> None:
     outcome = await surface.rest("POST", "/video/convert", body)
@@ -231,7 +245,9 @@ async def test_content_types(surface: Surface, kind: str, status: int) -> None:
 async def test_statuses_of_success(surface: Surface) -> None:
     """B-61, B-83: 201 for what creates, 200 for the rest, 204 without a body for deletions; AI calls answer 200."""
     assert (await surface.rest("POST", "/v1/rooms", {"name": "a"})).status == 201
-    assert (await surface.rest("POST", "/v1/tokens", {"roomName": "a", "participantIdentity": "b"})).status == 200
+    assert (
+        await surface.rest("POST", "/v1/tokens", {"roomName": "a", "participantIdentity": "b"})
+    ).status == 200
     assert (await surface.rest("POST", "/v1/rooms/a/recording/start", {})).status == 201
     assert (await surface.rest("POST", "/categorize/video", {"inputUrl": "https://e.com/a"})).status == 200
     deleted = await surface.rest("DELETE", "/video/jobs/cm1")
@@ -256,7 +272,7 @@ async def test_names_and_times_of_every_reply(surface: Surface) -> None:
     for method in surface.registry:
         if not any(binding.verb == "GET" for binding in method.bindings) or method.server_streaming:
             continue
-        surface.recorder.answers[method.name] = lambda _r, _c, reply=full_reply(method): reply
+        surface.recorder.always(method.name, full_reply(method))
         path = re.sub(r"\{project_id\}", "p", method.bindings[0].template)
         headers = headers_for(ADMIN_TOKEN, None) if "Project" in method.service else headers_for()
         outcome = await surface.rest("GET", re.sub(r"\{\w+\}", "x", path), None, headers)
@@ -289,7 +305,7 @@ async def test_numbers_in_replies(surface: Surface) -> None:
     outcome = await surface.rest("GET", "/v1/projects/cl_proj_abc123/usage", None, headers_for())
     assert b'"conversionSeconds":4000000000123,' in outcome.raw
     assert b'"aiOverageCents":2}' in outcome.raw
-    job = video_conversion_pb2.ConversionJob(id="cm1", status=1, hls_time=2.5)
+    job = video_conversion_pb2.ConversionJob(id="cm1", status="PENDING", hls_time=2.5)
     surface.recorder.answers["GetConversionJob"] = lambda _r, _c: job
     reply = (await surface.rest("GET", "/video/jobs/cm1")).reply
     assert reply["hlsTime"] == 2.5
@@ -315,8 +331,8 @@ async def test_numbers_in_replies(surface: Surface) -> None:
 )
 async def test_metadata_comes_back_as_it_was(surface: Surface, metadata: Any) -> None:
     """GN-23, VC-25: any JSON value, null and whole numbers included."""
-    surface.recorder.answers["CreateConversionJob"] = lambda request, _ctx: video_conversion_pb2.ConversionJob(
-        metadata=request.metadata
+    surface.recorder.answers["CreateConversionJob"] = lambda request, _ctx: (
+        video_conversion_pb2.ConversionJob(metadata=request.metadata)
     )
     outcome = await surface.rest("POST", "/video/convert", {**CONVERT, "metadata": metadata})
     assert outcome.reply["metadata"] == metadata

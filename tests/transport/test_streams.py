@@ -39,8 +39,8 @@ async def test_events(surface: Surface) -> None:
     """`event: job`, the data is the REST form of the reply, and the stream ends with the job."""
 
     async def jobs(_request: Any, _ctx: Any) -> Jobs:
-        yield pb.ConversionJob(id="cm1", status=1)
-        yield pb.ConversionJob(id="cm1", status=3, duration_sec=5, error_message="line\nbreak")
+        yield pb.ConversionJob(id="cm1", status="PENDING")
+        yield pb.ConversionJob(id="cm1", status="COMPLETED", duration_sec=5, error_message="line\nbreak")
 
     answers(surface, jobs)
     async with surface.session.get(surface.http + ROUTE, headers=headers_for()) as answer:
@@ -57,7 +57,8 @@ async def test_events(surface: Surface) -> None:
 
 async def test_errors_before_the_first_event_are_plain_answers(surface: Surface) -> None:
     async def jobs(_request: Any, _ctx: Any) -> Jobs:
-        raise ServiceError(Code.NOT_FOUND, "job cm1 not found")
+        for _ in range(1):
+            raise ServiceError(Code.NOT_FOUND, "job cm1 not found")
         yield pb.ConversionJob()
 
     answers(surface, jobs)
@@ -155,7 +156,7 @@ class Recording:
 async def test_keep_alive_comments() -> None:
     """A silent stream says something now and then, so that no proxy gives it up."""
     side = Recording()
-    scope = {"type": "http", "method": "GET", "headers": [], "client": None}
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "headers": [], "client": None}
     exchange = Exchange(scope, side.receive, side.send, BodyLimits())
 
     async def silent() -> Jobs:

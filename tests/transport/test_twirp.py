@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+import structlog
 from twirp.context import Context
 from twirp.errors import Errors
 from twirp.exceptions import TwirpServerException
@@ -19,7 +20,11 @@ ROOMS = "/twirp/baxcloud.v1.RoomService"
 
 
 async def post(
-    surface: Surface, path: str, body: bytes = b"{}", kind: str | None = "application/json", verb: str = "POST"
+    surface: Surface,
+    path: str,
+    body: bytes = b"{}",
+    kind: str | None = "application/json",
+    verb: str = "POST",
 ) -> tuple[int, Any, str]:
     headers = headers_for()
     skip = [] if kind else ["content-type"]
@@ -56,7 +61,13 @@ async def test_bad_routes(surface: Surface, path: str, verb: str, kind: str | No
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/json", "application/json; charset=utf-8", "Application/JSON;charset=UTF-8", " application/json "]
+    "kind",
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "Application/JSON;charset=UTF-8",
+        " application/json ",
+    ],
 )
 async def test_json_content_types(surface: Surface, kind: str) -> None:
     status, _, shown = await post(surface, f"{ROOMS}/ListRooms", kind=kind)
@@ -65,7 +76,7 @@ async def test_json_content_types(surface: Surface, kind: str) -> None:
 
 async def test_output_is_livekits(surface: Surface) -> None:
     """B-80: proto names, defaults emitted, unset messages null, 64-bit integers as strings, enums as names."""
-    job = video_conversion_pb2.ConversionJob(id="cm1", status=1, duration_sec=0)
+    job = video_conversion_pb2.ConversionJob(id="cm1", status="PENDING", duration_sec=0)
     surface.recorder.answers["GetConversionJob"] = lambda _r, _c: job
     path = "/twirp/baxcloud.v1.VideoConversionService/GetConversionJob"
     _, body, _ = await post(surface, path, b'{"job_id": "cm1"}')
@@ -131,7 +142,9 @@ async def test_empty_protobuf(surface: Surface) -> None:
 async def test_generated_asyncio_client(surface: Surface) -> None:
     surface.recorder.answers["GetRoom"] = lambda request, _c: room_pb2.Room(name=request.name, sid="RM_1")
     async with AsyncRoomServiceClient(surface.http) as client:
-        room = await client.GetRoom(ctx=Context(), request=room_pb2.GetRoomRequest(name="a b"), headers=headers_for())
+        room = await client.GetRoom(
+            ctx=Context(), request=room_pb2.GetRoomRequest(name="a b"), headers=headers_for()
+        )
         assert (room.name, room.sid) == ("a b", "RM_1")
         with pytest.raises(TwirpServerException) as refused:
             await client.GetRoom(ctx=Context(), request=room_pb2.GetRoomRequest(), headers=headers_for())
@@ -152,3 +165,10 @@ async def test_generated_blocking_client(surface: Surface) -> None:
         )
 
     assert (await asyncio.to_thread(call)).name == "a"
+
+
+async def test_the_package_leaves_our_logging_alone(surface: Surface) -> None:
+    """Its context configures structlog unless it is given a logger; ours redacts, its would not."""
+    before = structlog.get_config()
+    await post(surface, f"{ROOMS}/ListRooms")
+    assert structlog.get_config() == before

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import pytest
@@ -32,13 +32,15 @@ def form(*parts: bytes) -> bytes:
 
 
 async def upload(surface: Surface, body: Any, headers: dict[str, str] | None = None) -> Outcome:
-    return await surface.rest("POST", "/video/upload", body, {**headers_for(), **MULTIPART, **(headers or {})})
+    return await surface.rest(
+        "POST", "/video/upload", body, {**headers_for(), **MULTIPART, **(headers or {})}
+    )
 
 
 def received(surface: Surface) -> tuple[bytes, pb.UploadOptions]:
     messages: Any = surface.recorder.calls[-1].request
     assert [one.WhichOneof("part") for one in messages].count("options") == 1
-    assert all(len(one.chunk) <= CHUNK_BYTES for one in messages)
+    assert all(len(one.chunk) <= 1024 * 1024 for one in messages)
     options = next(one.options for one in messages if one.WhichOneof("part") == "options")
     return b"".join(one.chunk for one in messages), options
 
@@ -76,7 +78,9 @@ async def test_the_file_alone(surface: Surface) -> None:
 
 async def test_repeated_output_formats(surface: Surface) -> None:
     """B-94: several fields of one name are a list."""
-    await upload(surface, form(part("outputFormats", "360p"), part("outputFormats", "480p"), part("video", b"x")))
+    await upload(
+        surface, form(part("outputFormats", "360p"), part("outputFormats", "480p"), part("video", b"x"))
+    )
     assert list(received(surface)[1].output_formats) == ["360p", "480p"]
 
 
@@ -107,7 +111,9 @@ async def test_repeated_output_formats(surface: Surface) -> None:
     ],
 )
 @pytest.mark.parametrize("before", [True, False], ids=["before the file", "after it"])
-async def test_wrong_fields(surface: Surface, name: str, value: bytes | str, field: str, before: bool) -> None:
+async def test_wrong_fields(
+    surface: Surface, name: str, value: bytes | str, field: str, before: bool
+) -> None:
     """B-94: 400 naming the field, wherever it stands."""
     parts = [part(name, value), part("video", b"x" * 100, "a.mp4")]
     outcome = await upload(surface, form(*(parts if before else reversed(parts))))
@@ -238,7 +244,8 @@ async def test_content_types(surface: Surface, kind: str, status: int) -> None:
         b"--BOUND--",
         b"no form at all",
         form(part("video", b"x", "a.mp4"))[:-10],
-        b"--BOUND\r\nContent-Disposition: form-data; name=\"video\"\r\n" + b"X: " + b"y" * 100_000 + b"\r\n\r\nx\r\n--BOUND--\r\n",
+        b'--BOUND\r\nContent-Disposition: form-data; name="video"\r\n'
+        b"X: " + b"y" * 100_000 + b"\r\n\r\nx\r\n--BOUND--\r\n",
         b"--BOUND\r\n\r\nno headers\r\n--BOUND--\r\n",
         b"--BOUND\r\nbad header\r\n\r\nx\r\n--BOUND--\r\n",
     ],
@@ -275,7 +282,7 @@ class Wire:
     def __init__(self, surface: Surface) -> None:
         self._address = urlsplit(surface.http)
 
-    async def __aenter__(self) -> Wire:
+    async def __aenter__(self) -> Self:
         host, port = self._address.hostname, self._address.port
         self.reader, self.writer = await asyncio.open_connection(host, port)
         return self
@@ -358,7 +365,9 @@ async def test_a_slow_handler_slows_the_client_down(surface: Surface, eventually
     sent = 0
 
     class Slow:
-        async def upload_video(self, requests: AsyncIterator[pb.UploadVideoRequest], _ctx: object) -> pb.ConversionJob:
+        async def upload_video(
+            self, requests: AsyncIterator[pb.UploadVideoRequest], _ctx: object
+        ) -> pb.ConversionJob:
             async for _ in requests:
                 taken.set()
                 await asyncio.Event().wait()
@@ -406,5 +415,7 @@ async def test_upload_over_grpc(surface: Surface) -> None:
         outcome = await surface.grpc(method, wrong, headers_for())
         assert outcome.code == "invalid_argument"
     rest = await upload(surface, form(part("hlsTime", "99"), part("video", b"x")))
-    grpc = await surface.grpc(method, pb.UploadVideoRequest(options=pb.UploadOptions(hls_time=99)), headers_for())
+    grpc = await surface.grpc(
+        method, pb.UploadVideoRequest(options=pb.UploadOptions(hls_time=99)), headers_for()
+    )
     assert grpc.message == rest.message
