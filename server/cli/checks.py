@@ -13,17 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from server.cli.livekit import livekit_checks
 from server.cli.output import Failed
 from server.settings import Settings
 
 _RUN_TIMEOUT_SEC = 20
 _WEB = Path(__file__).resolve().parent.parent.parent / "web"
 _CACHED_BINARIES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "baxcloud" / "bin"
-# The package's program is called `server`.
-_GET_LIVEKIT = (
-    f"GOBIN={_CACHED_BINARIES} go install github.com/livekit/livekit-server/cmd/server@v1.13.5 "
-    f"&& mv {_CACHED_BINARIES}/server {_CACHED_BINARIES}/livekit-server"
-)
 _VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 # What a conversion cannot do without, and what makes some sources or later outputs possible.
 _NEEDED_ENCODERS = ("libx264", "aac", "mjpeg")
@@ -163,7 +159,7 @@ def _optional(settings: Settings) -> list[Check]:
     models = settings.models_dir or settings.data_dir / "models"
     return [
         Check("hls.js", bundle.exists(), "for the player page", remedy="make setup"),
-        _binary("livekit-server", "for rooms", _GET_LIVEKIT, named=settings.livekit_server),
+        *livekit_checks(settings),
         Check(
             "vision models",
             models.is_dir() and any(models.iterdir()),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli import convert, doctor, jobs, keys, migrate, projects, secrets, serve
+from server.cli import convert, doctor, jobs, keys, livekit, migrate, projects, secrets, serve
 from server.cli.output import Failed, fail
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(projects.app, name="projects")
 app.add_typer(secrets.app, name="secrets")
+app.add_typer(livekit.app, name="livekit")
 app.command("doctor")(doctor.doctor)
 app.command("migrate")(migrate.migrate)
 
