@@ -1,30 +1,28 @@
-"""Measure the job engine: submit → PROCESSING on an idle worker, jobs per second, and what an idle worker costs.
-
-Run as `python -m benchmarks.jobs [--database URL …]`; a fresh SQLite file by default. Prints one row per database and
-place of the worker: in the submitting process (embedded) or in one of its own (production).
-"""
+"""The job engine: submit → PROCESSING on an idle worker, jobs per second, and what an idle worker costs."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import multiprocessing
 import os
 import random
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from adapters.crypto import AesGcmSecretBox, new_key_text
 from adapters.db.changes import change_feed
 from adapters.db.unit_of_work import SqlDatabase, open_database
+from benchmarks.results import Row, Section
 from server.clock import SystemClock
 from server.domain.job import Job, JobStatus, NewJob
 from server.domain.project import Project
@@ -34,11 +32,42 @@ from server.jobs.engine import EngineOptions, LeaseJobEngine
 from server.ports.jobs import JobRun
 from server.ports.unit_of_work import UnitOfWork
 from server.webhooks.recorder import OutboxRecorder
+from tests.servers.postgres import postgres_server
 
 KIND = "conversion"
-SUBMISSIONS = 60
+SUBMISSIONS = 200
 BACKLOG = 200
 IDLE_SEC = 15.0
+TARGET_P95_MS = 300.0
+_BETWEEN_SEC = (0.05, 0.35)
+
+
+def run(*, quick: bool) -> Section:
+    effort = Effort(20, 20, 2.0) if quick else Effort(SUBMISSIONS, BACKLOG, IDLE_SEC)
+    keys = new_key_text()
+    rows: list[Row] = []
+    notes = [
+        (
+            f"{effort.submissions} submissions to one worker that has nothing else to do, each at a random moment of its "
+            "idleness; from the commit of the submission to `startedAt`. The worker is in the submitting process as with "
+            "`bax serve`, or in one of its own as with `--role worker`."
+        ),
+        (
+            f"jobs/s: from the first of {effort.backlog} submissions to the last completion, four at a time, handlers that do "
+            f"nothing. Idle: the worker's process over {effort.idle_sec:.0f} s."
+        ),
+    ]
+    with tempfile.TemporaryDirectory(prefix="bax-bench-") as folder, ExitStack() as stack:
+        urls = [(f"sqlite:///{folder}/{place}.db", own) for place, own in (("same", False), ("own", True))]
+        try:
+            server = stack.enter_context(postgres_server())
+        except pytest.skip.Exception as reason:
+            notes.append(f"Not on PostgreSQL: {reason}.")
+        else:
+            urls += [(stack.enter_context(server.database()), own) for own in (False, True)]
+        for url, own_process in urls:
+            rows += asyncio.run(measure(url, keys, effort, own_process=own_process)).rows()
+    return Section(rows, notes)
 
 
 class NothingToDo:
@@ -66,20 +95,36 @@ class NothingToDo:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    database: str
-    worker: str
+class Effort:
+    """How much is done: submissions one by one, submissions at once, and seconds of watching an idle worker."""
+
+    submissions: int
+    backlog: int
+    idle_sec: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one database and place of the worker gave."""
+
+    where: str
     p50_ms: float
     p95_ms: float
     jobs_per_sec: float
     idle_cpu_percent: float
     rss_mib: float
 
-    def __str__(self) -> str:
-        return (
-            f"| {self.database} | {self.worker} | {self.p50_ms:.0f} ms | {self.p95_ms:.0f} ms "
-            f"| {self.jobs_per_sec:.0f} | {self.idle_cpu_percent:.2f} % | {self.rss_mib:.0f} MiB |"
-        )
+    def rows(self) -> list[Row]:
+        idle = f"{self.idle_cpu_percent:.2f} % of a core, {self.rss_mib:.0f} MiB"
+        return [
+            Row(
+                f"submit → PROCESSING, p95, {self.where}",
+                f"{self.p95_ms:.0f} ms (median {self.p50_ms:.0f})",
+                target=f"≤ {TARGET_P95_MS:.0f} ms",
+                met=self.p95_ms <= TARGET_P95_MS,
+            ),
+            Row(f"jobs/s; idle worker, {self.where}", f"{self.jobs_per_sec:.0f}; {idle}"),
+        ]
 
 
 def engine_on(database: SqlDatabase, url: str) -> LeaseJobEngine:
@@ -87,7 +132,7 @@ def engine_on(database: SqlDatabase, url: str) -> LeaseJobEngine:
     return LeaseJobEngine(database, OutboxRecorder(lambda: None), SystemClock(), change_feed(url), options)
 
 
-async def measure(url: str, keys: str, *, own_process: bool) -> Row:
+async def measure(url: str, keys: str, effort: Effort, *, own_process: bool) -> Figures:
     database = await open_database(url, AesGcmSecretBox.parse(keys))
     engine = engine_on(database, url)
     project = new_project_id()
@@ -96,15 +141,17 @@ async def measure(url: str, keys: str, *, own_process: bool) -> Row:
         await tx.commit()
     if own_process:
         here, there = multiprocessing.get_context("spawn").Pipe()
-        worker = multiprocessing.get_context("spawn").Process(target=_worker, args=(url, keys, there))
+        worker = multiprocessing.get_context("spawn").Process(
+            target=_worker, args=(url, keys, effort.idle_sec, there)
+        )
         worker.start()
         idle_cpu, rss = await asyncio.to_thread(here.recv)
     else:
         await engine.start_worker([NothingToDo()])
-        idle_cpu, rss = await _idle()
+        idle_cpu, rss = await _idle(effort.idle_sec)
     try:
-        latencies = [await _pick_up(database, engine, project) for _ in range(SUBMISSIONS)]
-        rate = await _backlog(database, engine, project)
+        latencies = [await _pick_up(database, engine, project) for _ in range(effort.submissions)]
+        rate = await _backlog(database, engine, project, effort)
     finally:
         if own_process:
             here.send("end")
@@ -112,16 +159,17 @@ async def measure(url: str, keys: str, *, own_process: bool) -> Row:
         await engine.drain(10)
         await database.close()
     cuts = statistics.quantiles(latencies, n=20)
-    place = "own process" if own_process else "same process"
-    return Row(database.dialect, place, statistics.median(latencies), cuts[18], rate, idle_cpu, rss)
+    name = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[database.dialect]
+    where = f"{name}, worker in {'its own' if own_process else 'the same'} process"
+    return Figures(where, statistics.median(latencies), cuts[18], rate, idle_cpu, rss)
 
 
-def _worker(url: str, keys: str, line: Connection) -> None:
+def _worker(url: str, keys: str, idle_sec: float, line: Connection) -> None:
     async def work() -> None:
         database = await open_database(url, AesGcmSecretBox.parse(keys), migrated=True)
         engine = engine_on(database, url)
         await engine.start_worker([NothingToDo()])
-        line.send(await _idle())
+        line.send(await _idle(idle_sec))
         await asyncio.to_thread(line.recv)
         await engine.drain(10)
         await database.close()
@@ -129,11 +177,11 @@ def _worker(url: str, keys: str, line: Connection) -> None:
     asyncio.run(work())
 
 
-async def _idle() -> tuple[float, float]:
-    """Percent of a core over `IDLE_SEC`, and resident MiB."""
+async def _idle(seconds: float) -> tuple[float, float]:
+    """Percent of a core, and resident MiB."""
     await asyncio.sleep(1.0)
     cpu, wall = time.process_time(), time.monotonic()
-    await asyncio.sleep(IDLE_SEC)
+    await asyncio.sleep(seconds)
     share = (time.process_time() - cpu) / (time.monotonic() - wall)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return 100 * share, pages * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -148,7 +196,7 @@ async def _submit(database: SqlDatabase, engine: LeaseJobEngine, project: Projec
 
 async def _pick_up(database: SqlDatabase, engine: LeaseJobEngine, project: ProjectId) -> float:
     """Milliseconds from the commit of a submission to `startedAt`, at a random moment of the worker's idleness."""
-    await asyncio.sleep(random.uniform(0.2, 0.5))
+    await asyncio.sleep(random.uniform(*_BETWEEN_SEC))
     job = await _submit(database, engine, project)
     committed = time.time()
     while True:
@@ -159,37 +207,16 @@ async def _pick_up(database: SqlDatabase, engine: LeaseJobEngine, project: Proje
         await asyncio.sleep(0.02)
 
 
-async def _backlog(database: SqlDatabase, engine: LeaseJobEngine, project: ProjectId) -> float:
+async def _backlog(
+    database: SqlDatabase, engine: LeaseJobEngine, project: ProjectId, effort: Effort
+) -> float:
     """Jobs per second from the first submission of many to the last completion."""
     began = time.monotonic()
-    for _ in range(BACKLOG):
+    for _ in range(effort.backlog):
         await _submit(database, engine, project)
     while True:
         async with database.read() as tx:
             page = await tx.jobs.list(project, kind=KIND, status=JobStatus.COMPLETED, page=1, size=1)
-        if page.total == SUBMISSIONS + BACKLOG:
-            return BACKLOG / (time.monotonic() - began)
+        if page.total == effort.submissions + effort.backlog:
+            return effort.backlog / (time.monotonic() - began)
         await asyncio.sleep(0.02)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.jobs", description=__doc__)
-    parser.add_argument(
-        "--database", action="append", metavar="URL", help="an empty database; may be repeated"
-    )
-    given = parser.parse_args(argv)
-    keys = new_key_text()
-    sys.stdout.write(
-        "| Database | Worker | submit → PROCESSING p50 | p95 | jobs/s | idle CPU | RSS |\n|---|---|---|---|---|---|---|\n"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        for url in given.database or [f"sqlite:///{folder}/jobs.db"]:
-            for own_process in (False, True):
-                row = asyncio.run(measure(url, keys, own_process=own_process))
-                sys.stdout.write(f"{row}\n")
-                sys.stdout.flush()
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

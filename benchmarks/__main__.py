@@ -1,0 +1,48 @@
+"""Measure what the project promises of its speed and memory: `python -m benchmarks [--only NAME] [--quick]`.
+
+Prints each section as it is done and keeps it in `benchmarks/results.md`; `--quick` uses short runs, which show that
+everything works but prove no figure, and keeps nothing. Ends with 1 if a target was missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import cast
+
+from benchmarks.results import Section, circumstances, keep
+
+# Module → title of its section, in the order of the results file.
+TITLES = {
+    "conversion": "Conversion",
+    "upload": "Upload",
+    "unary": "Unary calls",
+    "jobs": "Jobs",
+    "idle": "Idle server",
+    "webhooks": "Webhooks",
+    "command": "Command line",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", action="append", choices=TITLES, metavar="NAME", help=", ".join(TITLES))
+    parser.add_argument("--quick", action="store_true", help="short runs; the results file stays as it is")
+    given = parser.parse_args(argv)
+    met = True
+    for name in given.only or TITLES:
+        where = circumstances()
+        run = cast("Callable[..., Section]", importlib.import_module(f"benchmarks.{name}").run)
+        section = run(quick=given.quick)
+        section = replace(section, notes=(*section.notes, where))
+        print(section.text(TITLES[name]), flush=True)
+        met = met and section.met
+        if not given.quick:
+            keep(section, TITLES[name], tuple(TITLES.values()))
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
