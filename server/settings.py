@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     min_free_bytes: int = Field(
         512 * 1024**2,
         ge=0,
-        description="Uploads and conversions wait or are refused below this much free disk, bytes.",
+        description="Uploads are refused below this much free disk, bytes.",
     )
 
     # --- webhooks

@@ -28,7 +28,7 @@ from server.domain.conversion import ConversionSpec, price_cents, whole_seconds
 from server.domain.hls import MASTER_NAME, PLAYLIST_NAME, THUMBNAIL_NAME
 from server.domain.job import CONVERSION_KIND, Job, JobStatus
 from server.domain.ladder import ConversionSettings, EncodePlan, plan_encode
-from server.domain.media import MediaError, MediaLimits
+from server.domain.media import MediaError, MediaLimits, left_out
 from server.domain.project import Plan, Usage
 from server.domain.webhook import NewEvent
 from server.errors import Code, ServiceError
@@ -179,7 +179,8 @@ class _Conversion:
         has_thumbnail = await self._thumbnail(plan, source, store)
         self.progress.enter(VERIFYING)
         await self._published.verify(report, has_thumbnail=has_thumbnail)
-        return await self._result(spec, store, report, has_thumbnail=has_thumbnail)
+        result = await self._result(spec, store, report, has_thumbnail=has_thumbnail)
+        return result | {"warnings": list(left_out(info))}
 
     async def settle(self, work: asyncio.Task[dict[str, Any]]) -> dict[str, Any]:
         """The result, or what the engine must know of the failure; partial objects of a final failure are removed."""

@@ -147,3 +147,13 @@ def check_limits(info: MediaInfo, limits: MediaLimits) -> None:
             raise MediaError(UNSUPPORTED_FORMAT, f"the picture of {size} pixels is larger than allowed")
     if info.main_video is None and info.main_audio is None:
         raise MediaError(UNSUPPORTED_FORMAT, "the source has neither video nor audio")
+
+
+def left_out(info: MediaInfo) -> tuple[str, ...]:
+    """What of the source a conversion does not carry over, a sentence each."""
+    counts = (
+        (sum(not stream.attached_picture for stream in info.video) - 1, "more video stream"),
+        (len(info.audio) - 1, "more audio stream"),
+        (sum(not stream.is_text for stream in info.subtitles), "bitmap subtitle stream"),
+    )
+    return tuple(f"{n} {what}{'s were' if n > 1 else ' was'} left out" for n, what in counts if n > 0)

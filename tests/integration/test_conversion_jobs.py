@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -210,14 +210,19 @@ async def test_another_projects_jobs_are_not_there(idle: Stage, clips: ClipFacto
     other = await idle.projects.create_project(project_pb2.CreateProjectRequest(name="other"), admin)
     job = await idle.upload(clips.clip())
     foreign = idle.context(other.id)
-    for call, request in (
-        (idle.conversions.get_conversion_job, pb.GetConversionJobRequest),
-        (idle.conversions.cancel_conversion_job, pb.CancelConversionJobRequest),
-    ):
+    calls: tuple[Callable[[str], Awaitable[object]], ...] = (
+        lambda job_id: idle.conversions.get_conversion_job(
+            pb.GetConversionJobRequest(job_id=job_id), foreign
+        ),
+        lambda job_id: idle.conversions.cancel_conversion_job(
+            pb.CancelConversionJobRequest(job_id=job_id), foreign
+        ),
+    )
+    for call in calls:
         messages = []
         for job_id in (job.id, "cm" + "x" * 23):
             with pytest.raises(ServiceError) as refused:
-                await call(request(job_id=job_id), foreign)  # type: ignore[operator]
+                await call(job_id)
             assert refused.value.code is Code.NOT_FOUND
             messages.append(refused.value.message.replace(job_id, "ID"))
         assert messages[0] == messages[1]
@@ -238,6 +243,13 @@ async def test_lists_are_paged_and_filtered(idle: Stage, clips: ClipFactory) -> 
     assert large.page_size == 100
     failed = pb.ListConversionJobsRequest(status=pb.ConversionJob.FAILED)
     assert (await idle.conversions.list_conversion_jobs(failed, ctx)).total == 0
+
+
+async def test_what_is_left_out_is_said(stage: Stage, clips: ClipFactory) -> None:
+    """encoding-and-safety 1.6, multiple streams: one picture and one sound are converted, the job tells of the rest."""
+    done = await stage.finish(await stage.upload(clips.many_streams()))
+    assert done.status == pb.ConversionJob.COMPLETED, done.error_message
+    assert list(done.warnings) == ["1 more video stream was left out", "1 more audio stream was left out"]
 
 
 async def test_an_oversized_upload_leaves_nothing(

@@ -682,7 +682,7 @@ type ConversionJob struct {
 	CompletedAt *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=completed_at,json=completedAt,proto3" json:"completed_at,omitempty"`
 	// When it failed.
 	FailedAt *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=failed_at,json=failedAt,proto3" json:"failed_at,omitempty"`
-	// Things the caller should know about the result, for example ignored bitmap subtitles.
+	// Things the caller should know about the result, for example bitmap subtitles that were left out.
 	Warnings      []string `protobuf:"bytes,27,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -455,7 +455,7 @@ export type ConversionJob = Message<"baxcloud.v1.ConversionJob"> & {
   failedAt?: Timestamp | undefined;
 
   /**
-   * Things the caller should know about the result, for example ignored bitmap subtitles.
+   * Things the caller should know about the result, for example bitmap subtitles that were left out.
    *
    * @generated from field: repeated string warnings = 27;
    */
