@@ -227,6 +227,55 @@ idempotency_keys = Table(
     Index("ix_idempotency_keys_created", "created_at"),
 )
 
+_OPEN = text("finished_at IS NULL")
+_HERE = text("left_at IS NULL")
+_ON = text("unpublished_at IS NULL")
+
+room_sessions = Table(
+    "room_sessions",
+    metadata,
+    Column("sid", Text, primary_key=True),
+    # No foreign key: LiveKit may know rooms of a project that this database does not.
+    Column("project_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    Column("enable_recording", Boolean),
+    Index("ix_room_sessions_open", "project_id", "name", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    Index("ix_room_sessions_finished", "finished_at"),
+)
+
+room_visits = Table(
+    "room_visits",
+    metadata,
+    Column("sid", Text, primary_key=True),
+    Column("room_sid", Text, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("person", Boolean, nullable=False),
+    Column("joined_at", Moment, nullable=False),
+    Column("left_at", Moment),
+    Index("ix_room_visits_here", "room_sid", sqlite_where=_HERE, postgresql_where=_HERE),
+    Index("ix_room_visits_left", "left_at"),
+)
+
+# `announced` is false while the participant is not known yet.
+room_publications = Table(
+    "room_publications",
+    metadata,
+    Column("sid", Text, primary_key=True),
+    Column("room_sid", Text, nullable=False),
+    Column("participant_sid", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("announced", Boolean, nullable=False),
+    Column("unpublished_at", Moment),
+    Index("ix_room_publications_visit", "participant_sid"),
+    Index("ix_room_publications_on", "room_sid", sqlite_where=_ON, postgresql_where=_ON),
+    Index("ix_room_publications_unpublished", "unpublished_at"),
+)
+
 # One row, sealed with the key in use: a start with the wrong keys fails at once instead of at the first job.
 secret_canary = Table(
     "secret_canary",

@@ -18,6 +18,7 @@ from adapters.db.migrate import migrate
 from adapters.db.outbox import SqlOutbox
 from adapters.db.postgres import PostgresBackend
 from adapters.db.projects import SqlKeys, SqlProjects
+from adapters.db.rooms import SqlRooms
 from adapters.db.rotation import check_canary
 from adapters.db.session import Backend, Session, WriteSession
 from adapters.db.sqlite import SqliteBackend
@@ -43,6 +44,7 @@ class SqlUnitOfWork:
         self.webhooks = SqlWebhooks(session, box)
         self.outbox = SqlOutbox(session)
         self.idempotency = SqlIdempotency(session, box)
+        self.rooms = SqlRooms(session)
 
     async def run_sync(self, work: Callable[[Connection], T]) -> T:
         """Runs `work` with the transaction's SQLAlchemy connection, for adapters that bring their own SQL."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from server.domain.job import Job, JobPage, JobStatus, NewJob, Progress, RunningJob, Waiting
 from server.domain.project import ApiKey, LiveKitKey, Project, Usage
+from server.domain.room import RoomMemory, RoomScope
 from server.domain.webhook import AttemptPage, Delivery, DeliveryAttempt, NewEvent, WebhookEndpoint
 from server.ids import EventId, JobId, ProjectId
 
@@ -227,6 +228,34 @@ class IdempotencyRepository(Protocol):
     async def purge(self, *, before: datetime) -> int: ...
 
 
+class RoomRepository(Protocol):
+    """What is remembered of LiveKit's rooms, so that each change is announced once."""
+
+    async def recall(self, scope: RoomScope) -> RoomMemory:
+        """Locks the rooms of `scope` until the transaction ends, whether they are known or not."""
+        ...
+
+    async def remember(self, changed: RoomMemory) -> None:
+        """Adds rows or replaces those of the same sid."""
+        ...
+
+    async def present(self) -> RoomMemory:
+        """Everything that has not ended yet, for a read unit of work."""
+        ...
+
+    async def recording_settings(self, sids: Sequence[str]) -> Mapping[str, bool]:
+        """Whether rooms may be recorded (B-46), without those for which nobody has said."""
+        ...
+
+    async def settle_recording(self, sid: str, *, allowed: bool) -> None:
+        """For a known room; the first to say wins."""
+        ...
+
+    async def purge(self, *, before: datetime) -> int:
+        """Forgets what ended before that; how many rooms."""
+        ...
+
+
 class UnitOfWork(Protocol):
     """One transaction. Leaving the block without `commit()` rolls back."""
 
@@ -244,6 +273,8 @@ class UnitOfWork(Protocol):
     def outbox(self) -> OutboxRepository: ...
     @property
     def idempotency(self) -> IdempotencyRepository: ...
+    @property
+    def rooms(self) -> RoomRepository: ...
 
     async def commit(self) -> None: ...
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from server.domain.webhook import NewEvent
+from server.domain.webhook import NewEvent, WebhookEndpoint
+from server.ids import ProjectId
 from server.ports.unit_of_work import UnitOfWork
 from server.webhooks.events import wants
 
@@ -20,11 +21,19 @@ class OutboxRecorder:
 
     async def record(self, tx: UnitOfWork, event: NewEvent) -> None:
         """One query for the project's endpoints; an event that nobody wants is not stored."""
-        endpoints = await tx.webhooks.list(event.project_id)
-        chosen = [
-            endpoint.id for endpoint in endpoints if endpoint.enabled and wants(endpoint.events, event.name)
-        ]
-        if not chosen:
-            return
-        await tx.outbox.record(event, chosen)
-        self._wake()
+        await self.record_all(tx, [event])
+
+    async def record_all(self, tx: UnitOfWork, events: Sequence[NewEvent]) -> None:
+        """`record` for each in turn, with one query for each project."""
+        endpoints: dict[ProjectId, tuple[WebhookEndpoint, ...]] = {}
+        for event in events:
+            if event.project_id not in endpoints:
+                endpoints[event.project_id] = await tx.webhooks.list(event.project_id)
+            chosen = [
+                endpoint.id
+                for endpoint in endpoints[event.project_id]
+                if endpoint.enabled and wants(endpoint.events, event.name)
+            ]
+            if chosen:
+                await tx.outbox.record(event, chosen)
+                self._wake()
