@@ -18,9 +18,9 @@ from tests.servers.bax import BaxServer, bax_server
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """4 s of 640×360 with sound."""
+    """4 s of 854×480 with sound."""
     factory = ClipFactory(tmp_path_factory.mktemp("clips"))
-    return factory.clip(Clip(size="640x360", seconds=4))
+    return factory.clip(Clip(size="854x480", seconds=4))
 
 
 @dataclass
