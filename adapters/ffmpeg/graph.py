@@ -31,6 +31,7 @@ _BT709 = {"color_primaries": "bt709", "color_trc": "bt709", "colorspace": "bt709
 _HDR_WHITE_NITS = 203
 _ZIMG_BT709 = {"p": "bt709", "t": "bt709", "m": "bt709", "r": "tv"}
 _POSTER_WIDTH = 1280
+_POSTER_STEP = 6
 # Mean luma (0–255, limited range) below which a frame counts as black.
 _BLACK_LUMA = 32
 
@@ -63,11 +64,13 @@ def subtitle_command(binary: str, plan: EncodePlan, index: int, source: Path, ta
 def poster_command(binary: str, segment: Path, target: Path, *, skip_black: bool) -> list[str]:
     """A JPEG of the most typical frame of one of our own segments."""
     picture = ffmpeg.input(f"file:{segment}", f="mpegts", protocol_whitelist="file")["v:0"]
+    # A few frames a second are choice enough.
+    picture = picture.filter("framestep", step=_POSTER_STEP)
     if skip_black:
         picture = picture.filter("signalstats").filter(
             "metadata", mode="select", key="lavfi.signalstats.YAVG", value=_BLACK_LUMA, function="greater"
         )
-    return _argv(binary, _jpeg(picture.filter("thumbnail", n=60), target))
+    return _argv(binary, _jpeg(picture.filter("thumbnail", n=60 // _POSTER_STEP), target))
 
 
 def cover_command(binary: str, plan: EncodePlan, source: Path, target: Path) -> list[str]:

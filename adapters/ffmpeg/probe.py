@@ -155,7 +155,10 @@ def _look_inside(container: InputContainer, video: list[dict[str, Any]]) -> None
     pictures = {e["index"]: e for e in video if not e["attached_picture"] and _is_decodable(e)}
     if not pictures:
         return
-    frames_left = dict.fromkeys(pictures, _FIRST_FRAMES)
+    frames_left = {
+        index: 1 if entry["field_order"] == "progressive" else _FIRST_FRAMES
+        for index, entry in pictures.items()
+    }
     times: dict[int, list[float]] = {index: [] for index, entry in pictures.items() if _lacks_rate(entry)}
     # A damaged start is no reason to refuse: the encode itself shows how far the source goes.
     with contextlib.suppress(av.FFmpegError):
@@ -166,11 +169,19 @@ def _look_inside(container: InputContainer, video: list[dict[str, Any]]) -> None
             if index in times and packet.pts is not None and packet.time_base is not None:
                 times[index].append(float(packet.pts * packet.time_base))
             if frames_left.get(index):
-                frames_left[index] -= _look_at_frames(packet.decode(), pictures[index])
+                # Draining gives the first frame at once instead of after the decoder's reordering delay.
+                frames = packet.decode() or (_drain(packet.stream) if frames_left[index] == 1 else ())
+                frames_left[index] = max(0, frames_left[index] - _look_at_frames(frames, pictures[index]))
     for index, stamps in times.items():
         if len(stamps) > 1 and max(stamps) > min(stamps):
             rate = Fraction((len(stamps) - 1) / (max(stamps) - min(stamps))).limit_denominator(1001)
             pictures[index] |= {"fps_average": str(rate), "fps_base": None}
+
+
+def _drain(stream: Any) -> list[Any]:
+    frames: list[Any] = stream.codec_context.decode(None)
+    stream.codec_context.flush_buffers()
+    return frames
 
 
 def _look_at_frames(frames: Iterable[Any], entry: dict[str, Any]) -> int:
@@ -181,7 +192,7 @@ def _look_at_frames(frames: Iterable[Any], entry: dict[str, Any]) -> int:
         entry["rotation"] = round(-frame.rotation / 90) * 90 % 360
         if frame.interlaced_frame:
             entry["field_order"] = "interlaced"
-    return min(count, _FIRST_FRAMES)
+    return count
 
 
 def _is_decodable(entry: dict[str, Any]) -> bool:
