@@ -18,6 +18,7 @@ from adapters.crypto import AesGcmSecretBox, new_key_text
 from adapters.db.migrate import migrate
 from adapters.db.unit_of_work import SqlDatabase, open_database
 from tests.media import ClipFactory
+from tests.servers.livekit import LiveKitServer, livekit_server
 from tests.servers.postgres import PostgresServer, postgres_server
 
 _TEMPLATE = "migrated_template"
@@ -139,6 +140,13 @@ async def open_again(database_url: str, secret_keys: str) -> AsyncIterator[OpenD
 async def database(open_again: OpenDatabase) -> SqlDatabase:
     """The open database of this test, once on SQLite and once on PostgreSQL."""
     return await open_again()
+
+
+@pytest.fixture(scope="session")
+def livekit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKitServer]:
+    """The session's LiveKit, without webhooks. Tests that stop it must start it again; it is shared."""
+    with livekit_server(tmp_path_factory.mktemp("livekit")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -186,7 +188,9 @@ def _cause(error: BaseException) -> str:
         error = error.os_error
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it closed the connection"
-    if isinstance(error, OSError) and error.strerror:
-        # asyncio puts the address into the text: `Connect call failed ('127.0.0.1', 7880)`.
-        return error.strerror.partition(" (")[0]
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror)
+    if isinstance(error, OSError) and error.errno:
+        # asyncio writes its own text over the system's: `Connect call failed ('127.0.0.1', 7880)`.
+        return os.strerror(error.errno)
     return str(error) or type(error).__name__
