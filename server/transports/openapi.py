@@ -70,7 +70,7 @@ _IDEMPOTENCY = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "Makes a repetition of this call within 24 hours give the stored answer instead of a second result.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
 }
 
 
@@ -201,8 +201,7 @@ def _success(method: Method, schemas: Schemas) -> dict[str, Any]:
     rule = method.rule
     if method.server_streaming:
         text = f"Events named `{rule.sse_event}`; the data of each is a {reply.name}."
-        schemas.reply(reply)
-        return {"200": _response(text, "text/event-stream", {"type": "string"})}
+        return {"200": _response(text, "text/event-stream", _event(rule.sse_event, schemas.reply(reply)))}
     if reply.full_name == "google.protobuf.Empty":
         return {"204": {"description": "Done."}}
     schema = schemas.reply(reply)
@@ -215,6 +214,18 @@ def _success(method: Method, schemas: Schemas) -> dict[str, Any]:
     status = rule.rest_status or (201 if rule.creates else 200)
     text = descriptions().get(reply.full_name, reply.name)
     return {str(status): _response(text, "application/json", schema)}
+
+
+def _event(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """One event of a stream; an error in the middle of it is an event as well."""
+    return {
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {
+            "event": {"type": "string", "enum": [name, "error"]},
+            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data},
+        },
+    }
 
 
 def _response(description: str, content_type: str, schema: Mapping[str, Any]) -> dict[str, Any]:

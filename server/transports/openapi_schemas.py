@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -137,14 +138,20 @@ def _single(field: FieldDescriptor, rules: Any) -> Schema:
 def _limits(rules: Any, names: Mapping[str, str]) -> Schema:
     if not rules:
         return {}
-    found: Schema = {
-        shown: getattr(rules, name)
-        for name, shown in names.items()
-        if rules.HasField(name) and not str(getattr(rules, name)).startswith("(?i)")
-    }
+    found: Schema = {shown: getattr(rules, name) for name, shown in names.items() if rules.HasField(name)}
+    if "pattern" in found:
+        found["pattern"] = _without_flags(found["pattern"])
     if allowed := list(getattr(rules, "in")):
         found["enum"] = allowed
     return found
+
+
+def _without_flags(pattern: str) -> str:
+    """JSON Schema's regular expressions know no `(?i)`: `mp4` becomes `[mM][pP]4`."""
+    if not pattern.startswith("(?i)"):
+        return pattern
+    letter = re.compile(r"[a-z]", re.IGNORECASE)
+    return letter.sub(lambda match: f"[{match[0].lower()}{match[0].upper()}]", pattern.removeprefix("(?i)"))
 
 
 def _list_limits(field: FieldDescriptor, rules: Any) -> Schema:

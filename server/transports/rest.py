@@ -13,6 +13,7 @@ from server.rpc.dispatch import Dispatcher
 from server.rpc.json_codec import REST_JSON, dumps, loads
 from server.rpc.registry import Method, Registry, RegistryError
 from server.rpc.status import problem, rest_error, retry_after, to_service_error
+from server.rpc.validation import camel_case
 from server.transports.exchange import Exchange
 from server.transports.multipart import FORM_ROUTES, FormStream, check_form, form_route
 from server.transports.rest_routes import Match, RouteTable, fill_path, fill_query, no_route
@@ -122,7 +123,13 @@ def _decode(match: Match, body: bytes, query: bytes) -> Message:
     route = match.route
     request = route.method.request_type()
     if route.body == "*":
-        REST_JSON.decode(request, loads(body) if body.strip() else {})
+        tree = loads(body) if body.strip() else {}
+        if isinstance(tree, dict):
+            # What the path says is not the body's to say, not even wrongly.
+            for name in route.variables:
+                tree.pop(name, None)
+                tree.pop(camel_case(name), None)
+        REST_JSON.decode(request, tree)
     else:
         if route.body and body.strip():
             REST_JSON.decode_field(request, descriptor_of(request).fields_by_name[route.body], loads(body))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,3 +130,19 @@ async def test_the_page_needs_nothing_from_elsewhere(surface: Surface) -> None:
             assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert not re.search(r"https?://(?!\$)", text), path
         assert "innerHTML" not in text
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
+async def test_the_page_shows_every_method(surface: Surface, document: Any, tmp_path: Path) -> None:
+    """A real browser runs the page's script under its own content policy."""
+    browser = await asyncio.create_subprocess_exec(
+        "chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
+        "--virtual-time-budget=10000", "--dump-dom", f"{surface.http}/docs",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    shown, _ = await asyncio.wait_for(browser.communicate(), 60)
+    page = shown.decode()
+    for verbs in document["paths"].values():
+        for operation in verbs.values():
+            assert f'<article id="{operation["operationId"]}"' in page
+    assert "could not be read" not in page

@@ -80,9 +80,9 @@ async def test_path_variables_are_percent_decoded_once(surface: Surface, segment
 
 
 async def test_path_wins_over_body(surface: Surface) -> None:
-    await surface.rest("PATCH", "/v1/rooms/real", {"metadata": "m"})
-    await surface.rest("PATCH", "/v1/rooms/real/metadata", {"metadata": "m", "name": "other"})
-    assert last_request(surface) == room_pb2.UpdateRoomMetadataRequest(name="real", metadata="m")
+    for name in ("other", 5, None, []):
+        await surface.rest("PATCH", "/v1/rooms/real/metadata", {"metadata": "m", "name": name})
+        assert last_request(surface) == room_pb2.UpdateRoomMetadataRequest(name="real", metadata="m")
 
 
 async def test_undecodable_path(surface: Surface) -> None:

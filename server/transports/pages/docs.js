@@ -24,29 +24,37 @@ const typeName = (schema) => {
   return schema.format === "date-time" ? "date-time" : schema.type || "any JSON";
 };
 
-const limits = (schema) => {
+const limits = (schema, description) => {
   const said = [];
-  if (schema.enum) said.push(`one of ${schema.enum.join(", ")}`);
-  if (schema.items && schema.items.enum) said.push(`of ${schema.items.enum.join(", ")}`);
+  const listed = (values) => values.every((value) => description.includes(`\`${value}\``));
+  if (schema.enum && !listed(schema.enum)) said.push(`one of ${schema.enum.join(", ")}`);
+  if (schema.items && schema.items.enum && !listed(schema.items.enum)) said.push(`of ${schema.items.enum.join(", ")}`);
   if (schema.minimum !== undefined) said.push(`≥ ${schema.minimum}`);
   if (schema.maximum !== undefined) said.push(`≤ ${schema.maximum}`);
   if (schema.maxLength) said.push(`≤ ${schema.maxLength} characters`);
   return said.length ? ` (${said.join("; ")})` : "";
 };
 
-const row = (name, schema, description, needed) =>
+const row = (document_, name, schema, description, needed) =>
   element(
     "tr",
     {},
     element("td", {}, element("code", { textContent: name }), needed ? element("span", { className: "needed", textContent: " required" }) : ""),
     element("td", { textContent: typeName(schema) }),
-    element("td", {}, ...prose(description || schema.description), limits(schema)),
+    element("td", {}, ...prose(description), limits(schema, description), ...below(document_, schema)),
   );
+
+// The fields of an object inside an object, folded.
+const below = (document_, schema) => {
+  const inner = schema.items || schema;
+  if (!inner.$ref) return [];
+  return [element("details", {}, element("summary", {}, element("code", { textContent: typeName(inner) })), fields(document_, inner))];
+};
 
 const fields = (document_, schema) => {
   const object = resolved(document_, schema);
   const needed = new Set(object.required || []);
-  const rows = Object.entries(object.properties || {}).map(([name, one]) => row(name, one, one.description, needed.has(name)));
+  const rows = Object.entries(object.properties || {}).map(([name, one]) => row(document_, name, one, one.description || "", needed.has(name)));
   return rows.length ? element("table", {}, element("tbody", {}, ...rows)) : element("p", { textContent: typeName(schema) });
 };
 
@@ -97,7 +105,7 @@ const article = (document_, verb, path, operation) => {
     element("p", {}, ...prose(operation.description)),
   );
   if (operation.parameters) {
-    const rows = operation.parameters.map((one) => row(one.name, one.schema, `${one.description} In the ${one.in}.`, one.required));
+    const rows = operation.parameters.map((one) => row(document_, one.name, one.schema, `${one.description} In the ${one.in}.`, one.required));
     made.append(element("h4", { textContent: "Parameters" }), element("table", {}, element("tbody", {}, ...rows)));
   }
   for (const [kind, body] of Object.entries((operation.requestBody || {}).content || {})) {
