@@ -166,8 +166,14 @@ class _Writer:
         self.connection.commit()
 
     def rollback(self) -> None:
-        if self._connection is not None and self._connection.in_transaction():
-            self._connection.rollback()
+        if self._connection is None:
+            return
+        # Not only if `in_transaction()`: a commit that failed (disk full) leaves an invalid transaction, which would
+        # refuse all further work, and may leave SQLite's own open.
+        self._connection.rollback()
+        driver = self._connection.connection.driver_connection
+        if driver is not None and driver.in_transaction:
+            driver.rollback()
 
     async def close(self) -> None:
         await asyncio.to_thread(self._thread.shutdown)
