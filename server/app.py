@@ -164,6 +164,7 @@ async def open_backend(
                 limits=MediaLimits(max_duration_sec=settings.max_input_duration_sec),
                 retry_delay_sec=patience.retry_delay_sec,
                 disk_full_delay_sec=patience.disk_full_delay_sec,
+                min_free_bytes=settings.min_free_bytes,
             )
             worker = Worker(
                 engine=engine,

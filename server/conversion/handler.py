@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ from server.webhooks.payloads import (
 _logger = logging.getLogger(__name__)
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_ROOM_BYTES = 1 << 20
 _AI_UNAVAILABLE = ("AI_MODEL_UNAVAILABLE", "no vision model is installed on this server")
 
 
@@ -58,6 +60,7 @@ class Workshop:
     """Everything that a conversion works with. `folder` holds one sub-folder per job while it runs.
 
     After a passing fault the next attempt comes `retry_delay_sec` later, after a full disk `disk_full_delay_sec`.
+    Nothing begins with less than `min_free_bytes` of disk.
     """
 
     database: Database
@@ -70,6 +73,7 @@ class Workshop:
     limits: MediaLimits
     retry_delay_sec: float = 10.0
     disk_full_delay_sec: float = 60.0
+    min_free_bytes: int = 0
 
 
 class ConversionHandler:
@@ -93,6 +97,8 @@ class ConversionHandler:
                 task.cancel()
             # Waiting for the cancelled work is what makes sure that no FFmpeg outlives the attempt.
             await asyncio.gather(*tasks, return_exceptions=True)
+            # Before anything is written down: on a full disk the database may need the room.
+            await conversion.clear()
         if work.done() and not work.cancelled():
             return await conversion.settle(work)
         if not writing.cancelled() and (lost := writing.exception()):
@@ -153,10 +159,11 @@ class _Conversion:
         self._job_folder = shop.folder / run.job.id
         self._folder = self._job_folder / str(run.job.epoch)
         self._published: PublishedObjects | None = None
+        self._disk_was_full = False
         self.progress = ProgressReporter(run)
 
     async def convert(self) -> dict[str, Any]:
-        await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True, mode=0o700)
+        await asyncio.to_thread(self._prepare)
         spec = _spec_of(self._run.job, await self._run.secrets())
         store = FencedStore(await self._shop.storage.open(spec.target), self._run)
         source = await self._source(spec)
@@ -182,6 +189,20 @@ class _Conversion:
         result = await self._result(spec, store, report, has_thumbnail=has_thumbnail)
         return result | {"warnings": list(left_out(info))}
 
+    def _prepare(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if shutil.disk_usage(self._folder).free < self._shop.min_free_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def clear(self) -> None:
+        """Removes the attempt's own files; a source that was fetched whole stays for the next one."""
+        await asyncio.to_thread(self._clear)
+
+    def _clear(self) -> None:
+        if self._folder.exists():
+            self._disk_was_full = shutil.disk_usage(self._folder).free < _NO_ROOM_BYTES
+            shutil.rmtree(self._folder, ignore_errors=True)
+
     async def settle(self, work: asyncio.Task[dict[str, Any]]) -> dict[str, Any]:
         """The result, or what the engine must know of the failure; partial objects of a final failure are removed."""
         try:
@@ -199,6 +220,11 @@ class _Conversion:
         match error:
             case DownloadError():
                 return JobFailed("DOWNLOAD_TIMEOUT" if error.timed_out else "DOWNLOAD_FAILED", error.message)
+            case MediaError(retryable=True) if self._disk_was_full:
+                # FFmpeg tells of it in many ways; cut segments are the first that is noticed.
+                return RetryLater(
+                    error.code, "the server's disk is full", delay_sec=self._shop.disk_full_delay_sec
+                )
             case MediaError(retryable=True):
                 return RetryLater(error.code, error.message, delay_sec=delay)
             case MediaError():

@@ -11,11 +11,15 @@ from tests.integration.http_sources import Request, head, serve
 
 
 class SteadySource:
-    """`async with SteadySource(file, hold_at=0.5)`; serves ranges. `hold_at` is the share of the file sent first."""
+    """`async with SteadySource(file, hold_at=0.5)`; serves ranges. `hold_at` is the share of the file sent first.
 
-    def __init__(self, path: Path, *, hold_at: float) -> None:
+    With `resets` it breaks the connection there instead of waiting.
+    """
+
+    def __init__(self, path: Path, *, hold_at: float, resets: bool = False) -> None:
         self._data = path.read_bytes()
         self._hold_at = int(len(self._data) * hold_at)
+        self._resets = resets
         self._released = asyncio.Event()
         self._stack = AsyncExitStack()
         self.holding = asyncio.Event()
@@ -46,5 +50,9 @@ class SteadySource:
             await request.send(self._data[start : self._hold_at])
             start = self._hold_at
             self.holding.set()
+            if self._resets:
+                self._released.set()
+                request.reset()
+                return
             await self._released.wait()
         await request.send(self._data[start:])
