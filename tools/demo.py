@@ -28,6 +28,8 @@ DATA = Path(os.environ.get("BAX_DATA_DIR") or ROOT / ".bax").absolute()
 LOG = DATA / "demo.log"
 PROJECT = "cl_default"
 HTTP_PORT, GRPC_PORT = 8080, 50051
+# The rest of the caller's settings would lead the tour elsewhere.
+KEPT = frozenset({"BAX_FFMPEG", "BAX_LOG_LEVEL"})
 START_TIMEOUT_SEC = 60
 STOP_TIMEOUT_SEC = 60
 _ADDRESSES = re.compile(r"^  HTTP +(?P<http>\S+)\n  gRPC +(?P<grpc>\S+)$", re.MULTILINE)
@@ -67,7 +69,7 @@ def _server(console: Console) -> Iterator[tuple[DemoServer, subprocess.Popen[byt
     DATA.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = _api_key()
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("BAX_")},
+        **{name: value for name, value in os.environ.items() if not name.startswith("BAX_") or name in KEPT},
         # The clip and the webhook receiver of the tour are on this machine.
         "BAX_ALLOW_PRIVATE_URLS": "1",
         "BAX_BOOTSTRAP_API_KEY": key,

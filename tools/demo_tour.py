@@ -256,7 +256,7 @@ class Tour:
         async with http.get(f"{self._server.url}/video/jobs/{job_id}/events") as answer:
             async for line in answer.content:
                 if line.startswith(b"data: "):
-                    yield json.loads(line[6:])
+                    yield self._checked(json.loads(line[6:]), "watching the job")
 
     async def _curl(self, body: Mapping[str, Any]) -> dict[str, Any]:
         headers = [f"-H{name}: {value}" for name, value in self._server.headers.items()]

@@ -31,16 +31,21 @@ app.command("doctor")(doctor.doctor)
 app.command("migrate")(migrate.migrate)
 
 
-@app.callback()
-def options(
-    show_version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
-) -> None:
-    """Self-hosted backend for live and on-demand video."""
-    if show_version:
+def _show_version(asked: bool) -> None:
+    if asked:
         from importlib.metadata import version
 
         typer.echo(f"bax {version('baxcloud')}")
         raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Self-hosted backend for live and on-demand video."""
 
 
 def run() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,21 +14,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.e2e.conftest import Source
-from tests.servers.bax import API_KEY, BAX, PROJECT, ROOT, BaxServer, bax_server
+from tests.servers.bax import API_KEY, PROJECT, BaxServer, bax_server, run_bax
 
 pytestmark = pytest.mark.xdist_group("e2e")
-
-
-def _bax(server: BaxServer, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*BAX, *arguments],
-        cwd=ROOT,
-        env=server.environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_sigterm_lets_a_job_finish_and_a_restart_keeps_it(tmp_path: Path, source: Source) -> None:
@@ -136,7 +123,7 @@ def test_a_taken_port_is_one_line_and_status_1(tmp_path: Path, option: str) -> N
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         ports = {"--http-port": "0", "--grpc-port": "0", option: str(taken.getsockname()[1])}
-        done = _bax(server, "serve", *(part for pair in ports.items() for part in pair))
+        done = run_bax("serve", *(part for pair in ports.items() for part in pair), env=server.environment())
 
     lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]
     assert done.returncode == 1
@@ -149,7 +136,7 @@ def test_settings_that_cannot_be_are_told_before_anything_starts(tmp_path: Path)
     """Design section 13: an unknown variable stops the start with the nearest known name."""
     server = BaxServer(tmp_path / "bax", http_prot="8080")
 
-    done = _bax(server, "serve")
+    done = run_bax("serve", env=server.environment())
 
     assert done.returncode == 1
     assert done.stderr == "bax: unknown setting BAX_HTTP_PROT; did you mean BAX_HTTP_PORT?\n"
@@ -161,7 +148,7 @@ def test_secrets_that_no_key_opens_stop_the_start(tmp_path: Path) -> None:
     with bax_server(tmp_path / "bax") as server:
         server.stop()
         (server.data_dir / "secret.key").unlink()
-        done = _bax(server, "serve", "--http-port", "0", "--grpc-port", "0")
+        done = run_bax("serve", "--http-port", "0", "--grpc-port", "0", env=server.environment())
 
     lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]
     assert done.returncode == 1

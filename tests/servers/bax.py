@@ -74,8 +74,7 @@ class BaxServer:
         return self._output("err").read_text()
 
     def environment(self) -> dict[str, str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith("BAX_")}
-        return {**own, "BAX_DATA_DIR": str(self.data_dir), **self._settings}
+        return clean_environment({"BAX_DATA_DIR": str(self.data_dir), **self._settings})
 
     def start(self) -> None:
         """Returns when it is ready; the ports are free ones."""
@@ -152,6 +151,28 @@ class BaxServer:
 
     def _output(self, kind: str) -> Path:
         return self.data_dir.parent / f"{self.data_dir.name}.{self._role}.{self._runs}.{kind}"
+
+
+def run_bax(
+    *arguments: str, env: Mapping[str, str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`bax` with these arguments; `env` holds its settings, nothing else of the shell's `BAX_*` reaches it."""
+    return subprocess.run(
+        [*BAX, *arguments],
+        cwd=folder,
+        env=clean_environment(env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("BAX_")}
+    # The checkout need not be the folder that the command runs in.
+    return {**own, "PYTHONPATH": str(ROOT), **settings}
 
 
 @contextlib.contextmanager
