@@ -16,6 +16,7 @@ from server.domain.job import JobStatus
 from server.errors import Code, ServiceError
 from server.ids import JobId
 from tests.conftest import Eventually
+from tests.faults.databases import check_sqlite
 from tests.faults.sources import SteadySource
 from tests.integration.conversion_stage import Stage, backend_stage, serving_file, source
 from tests.integration.http_sources import Request, head
@@ -113,15 +114,6 @@ async def check_others_are_fine(stage: Stage, clips: ClipFactory) -> None:
     done = await stage.finish(await stage.upload(clips.clip()))
     assert done.status == pb.ConversionJob.COMPLETED, done.error_message
     check_sqlite(stage.data_dir / "baxcloud.db")
-
-
-def check_sqlite(path: Path) -> None:
-    import sqlite3
-
-    connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-    connection.close()
 
 
 async def test_the_disk_is_full_while_downloading(cramped: Stage, clips: ClipFactory) -> None:

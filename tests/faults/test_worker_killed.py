@@ -9,6 +9,7 @@ import pytest
 
 from generated.baxcloud.v1 import video_conversion_pb2 as pb
 from tests.conftest import Eventually
+from tests.faults.databases import check_sqlite
 from tests.faults.sources import SteadySource
 from tests.faults.worker_stage import (
     COMPLETED,
@@ -44,6 +45,9 @@ async def check_end(stage: WorkerStage, job: pb.ConversionJob) -> None:
     row = await stage.row(job)
     assert (row["owner"], row["attempt"], row["epoch"]) == (None, 2, 2)
     await stage.is_tidy()
+    url = str(stage.settings["database_url"])
+    if url.startswith("sqlite:///"):
+        check_sqlite(Path(url.removeprefix("sqlite:///")))
 
 
 async def test_during_the_download(stage: WorkerStage, clips: ClipFactory) -> None:
