@@ -19,6 +19,7 @@ TITLES = {
     "conversion": "Conversion",
     "upload": "Upload",
     "unary": "Unary calls",
+    "driver": "SQLite driver",
     "jobs": "Jobs",
     "idle": "Idle server",
     "webhooks": "Webhooks",

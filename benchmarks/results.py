@@ -78,14 +78,14 @@ def circumstances() -> str:
     )
 
 
-def keep(section: Section, title: str, order: Sequence[str]) -> None:
-    """Puts the section into the results file, in the order of its titles, and leaves the others as they are."""
+def keep(section: Section, title: str, order: Sequence[str], file: Path = FILE) -> None:
+    """Puts the section into the results file, in the given order of titles, and leaves the others as they are."""
     sections = {title: section.text(title)}
-    if FILE.exists():
-        for text in FILE.read_text().split("\n## ")[1:]:
+    if file.exists():
+        for text in file.read_text().split("\n## ")[1:]:
             sections.setdefault(text.partition("\n")[0], f"## {text.rstrip()}\n")
     ordered = [sections[title] for title in order if title in sections]
-    FILE.write_text("\n".join((_INTRODUCTION, *ordered)))
+    file.write_text("\n".join((_INTRODUCTION, *ordered)))
 
 
 def _processor() -> str:
