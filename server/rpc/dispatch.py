@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -211,16 +211,17 @@ class Dispatcher:
             task.exception()  # marks it as seen: the caller, if there still is one, has been told
 
     async def _kept(self, slot: Slot, work: Any, stream: FingerprintedStream | None = None) -> Message:
+        """The handler's reply, stored under its key. What the key's bookkeeping meets is never the caller's answer."""
         try:
             reply: Message = await work
         except BaseException as fault:
             if stream is None or stream.reserved:
-                await self._idempotency.abandon(slot)
-            elif stream.outcome is not None:
+                await _logged(self._idempotency.abandon(slot), "key not freed", slot)
+            elif stream.outcome is not None and stream.outcome is not fault:
                 raise stream.outcome from fault
             raise
         if stream is None or stream.reserved:
-            await self._idempotency.finish(slot, reply)
+            await _logged(self._idempotency.finish(slot, reply), "reply not stored", slot)
         return reply
 
     async def _checked(self, method: Method, requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
@@ -316,6 +317,13 @@ class _Seen:
 def _handler(method: Method) -> Callable[[Any, Any], Any]:
     assert method.handler is not None
     return method.handler
+
+
+async def _logged(bookkeeping: Awaitable[None], event: str, slot: Slot) -> None:
+    try:
+        await bookkeeping
+    except Exception:  # noqa: BLE001 - the call itself is decided; a key left reserved frees itself later
+        _log.error(event, rpc=slot.method, project=slot.project, exc_info=True)
 
 
 def _check_reply(method: Method, reply: object) -> None:

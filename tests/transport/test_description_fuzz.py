@@ -30,7 +30,8 @@ async def test_answers_are_as_described(surface: Surface) -> None:
 
 
 def _try_all(document: Any, address: str) -> int:
-    operations = [found.ok() for found in schemathesis.openapi.from_dict(document).get_all_operations()]
+    found: list[Any] = list(schemathesis.openapi.from_dict(document).get_all_operations())
+    operations = [one.ok() for one in found]
     return sum(_try(operation, address) for operation in operations)
 
 

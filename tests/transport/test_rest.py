@@ -80,7 +80,8 @@ async def test_path_variables_are_percent_decoded_once(surface: Surface, segment
 
 
 async def test_path_wins_over_body(surface: Surface) -> None:
-    for name in ("other", 5, None, []):
+    names: list[Any] = ["other", 5, None, []]
+    for name in names:
         await surface.rest("PATCH", "/v1/rooms/real/metadata", {"metadata": "m", "name": name})
         assert last_request(surface) == room_pb2.UpdateRoomMetadataRequest(name="real", metadata="m")
 
