@@ -29,7 +29,8 @@ def bind_http(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         infos = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        listener = socket.socket(infos[0][0], socket.SOCK_STREAM)
+        # The protocol is named so that asyncio turns Nagle off for accepted connections.
+        listener = socket.socket(infos[0][0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as fault:
         raise ListenError(f"cannot listen on {host}: {fault.strerror}; see BAX_HTTP_HOST") from fault
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
