@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 from server.cli.output import Failed
 
@@ -58,8 +59,15 @@ class FoundMethod:
 
 
 def server_url() -> str | None:
-    """BAX_URL without its trailing slash; None means this process."""
-    return os.environ.get("BAX_URL", "").rstrip("/") or None
+    """BAX_URL without its trailing slash; None means this process. Raise Failed for what is no address."""
+    given = os.environ.get("BAX_URL", "").rstrip("/")
+    if not given:
+        return None
+    parts = urlsplit(given)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        # Not repeated: it may hold a password.
+        raise Failed("BAX_URL must be an http or https address, without user name and query")
+    return given
 
 
 def open_api(project_id: str | None) -> AbstractAsyncContextManager[Api]:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 from google.protobuf.json_format import MessageToDict
@@ -89,7 +89,7 @@ class RemoteApi:
                 await _result(answer)
             event = ""
             async for raw in answer.content:
-                line = raw.decode().rstrip("\n")
+                line = raw.decode(errors="replace").rstrip("\n")
                 if line.startswith("event: "):
                     event = line[7:]
                 elif line.startswith("data: "):
@@ -106,11 +106,8 @@ class RemoteApi:
         try:
             yield
         except (aiohttp.ClientError, TimeoutError) as fault:
-            where = urlsplit(self._server.url)
             reason = "it did not answer in time" if isinstance(fault, TimeoutError) else str(fault)
-            raise Failed(
-                f"no answer from {where.scheme}://{where.netloc.rpartition('@')[2]}: {reason}"
-            ) from fault
+            raise Failed(f"no answer from {self._server.url}: {reason}") from fault
 
 
 @asynccontextmanager
@@ -126,9 +123,9 @@ async def open_remote(server: Server) -> AsyncIterator[RemoteApi]:
 
 
 async def _result(answer: aiohttp.ClientResponse) -> dict[str, Any]:
-    text = await answer.text()
+    body = await answer.read()
     try:
-        tree = json.loads(text) if text else {}
+        tree = json.loads(body) if body else {}
     except ValueError:
         tree = None
     if not isinstance(tree, dict) or answer.status >= 400:

@@ -1,0 +1,64 @@
+"""`make demo`, without the set-up that `make test` has done already."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers.bax import ROOT, clean_environment
+
+pytestmark = pytest.mark.xdist_group("e2e")
+
+
+def _demo(data_dir: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tools.demo"],
+        cwd=ROOT,
+        env={**clean_environment({"BAX_DATA_DIR": str(data_dir)}), "DEMO_EXIT": "1", **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+def test_the_tour_ends_with_its_links(tmp_path: Path) -> None:
+    """Issue section 1: clip, webhook, both conversions, objects, transports, checks; and the server is gone after it."""
+    done = _demo(tmp_path / "bax")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The tour is done" in done.stdout
+    assert "/player/?src=" in done.stdout
+    assert "gRPC, Twirp and REST show the same job" in done.stdout
+    assert _processes_with(str(tmp_path / "bax")) == []
+
+
+def test_a_tour_that_fails_says_so_with_its_status(tmp_path: Path) -> None:
+    """An FFmpeg that does nothing: no clip, no tour."""
+    broken = tmp_path / "ffmpeg"
+    broken.write_text("#!/bin/sh\necho no such codec >&2\nexit 1\n")
+    broken.chmod(0o755)
+
+    done = _demo(tmp_path / "bax", BAX_FFMPEG=str(broken))
+
+    assert done.returncode == 1
+    assert "The tour failed: ffmpeg failed: no such codec" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert _processes_with(str(tmp_path / "bax")) == []
+
+
+def _processes_with(data_dir: str) -> list[str]:
+    """Processes whose environment names the data directory."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(entry.name) != os.getpid() and data_dir.encode() in (entry / "environ").read_bytes():
+                found.append(entry.name)
+        except OSError:
+            continue
+    return found
