@@ -15,7 +15,14 @@ _BASE62 = string.ascii_letters + string.digits
 
 
 def _random(alphabet: str, length: int) -> str:
-    return "".join(secrets.choice(alphabet) for _ in range(length))
+    # Bytes past the last whole multiple of the alphabet's size would favour its first characters.
+    fair = 256 - 256 % len(alphabet)
+    chosen = ""
+    while len(chosen) < length:
+        chosen += "".join(
+            [alphabet[byte % len(alphabet)] for byte in secrets.token_bytes(length + 8) if byte < fair]
+        )
+    return chosen[:length]
 
 
 def new_project_id() -> ProjectId:

@@ -98,12 +98,15 @@ class SqliteBackend:
         try:
             yield transaction
         finally:
-            # Not awaited when this task is being cancelled: the writer's only thread works in order, so whoever
-            # gets the turn next starts after the roll-back.
-            rollback = writer.submit(writer.rollback)
             transaction.done = True
-            writer.turn.release()
-            await asyncio.shield(rollback)
+            if transaction.committed:
+                writer.turn.release()
+            else:
+                # Not awaited when this task is being cancelled: the writer's only thread works in order, so whoever
+                # gets the turn next starts after the roll-back.
+                rollback = writer.submit(writer.rollback)
+                writer.turn.release()
+                await asyncio.shield(rollback)
 
     async def close(self) -> None:
         await self.reads.close()
@@ -185,6 +188,7 @@ class _Transaction:
     def __init__(self, writer: _Writer) -> None:
         self._writer = writer
         self.done = False
+        self.committed = False
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         if self.done:
@@ -204,3 +208,4 @@ class _Transaction:
             if fault := translate(error, in_commit=True):
                 raise fault from error
             raise
+        self.committed = True
