@@ -104,10 +104,7 @@ class WorkerStage:
         return await self.becomes(job, lambda seen: seen.status == pb.ConversionJob.COMPLETED)
 
     async def events(self, job: pb.ConversionJob) -> list[str]:
-        """Names of the job's events, sorted."""
-        wanted = select(events.c.name).where(events.c.subject == job.id).order_by(events.c.name)
-        async with self.api.backend.database.read() as tx:
-            return list(await tx.run_sync(lambda connection: connection.execute(wanted).scalars().all()))
+        return await events_about(self.api, job)
 
     def told(self, job: pb.ConversionJob) -> list[str]:
         """Names of its events that have come by webhook, in order; one that came twice is shown once."""
@@ -131,6 +128,13 @@ class WorkerStage:
             return True
 
         await self.api.eventually(tidy)
+
+
+async def events_about(stage: Stage, job: pb.ConversionJob) -> list[str]:
+    """Names of the job's recorded events, sorted."""
+    wanted = select(events.c.name).where(events.c.subject == job.id).order_by(events.c.name)
+    async with stage.backend.database.read() as tx:
+        return list(await tx.run_sync(lambda connection: connection.execute(wanted).scalars().all()))
 
 
 @asynccontextmanager
