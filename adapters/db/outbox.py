@@ -116,7 +116,12 @@ class SqlOutbox:
 
     async def record(self, event: NewEvent, endpoint_ids: Sequence[str]) -> None:
         """Stores the event and one PENDING delivery per endpoint, due now."""
-        rows = [
+        await self.record_all([(event, endpoint_ids)])
+
+    async def record_all(self, recorded: Sequence[tuple[NewEvent, Sequence[str]]]) -> None:
+        """`record` for many, in this order, at the price of one."""
+        event_rows = [asdict(event) for event, _ in recorded]
+        delivery_rows = [
             {
                 "id": new_id("dlv"),
                 "project_id": event.project_id,
@@ -128,13 +133,15 @@ class SqlOutbox:
                 "next_attempt_at": event.created_at,
                 "created_at": event.created_at,
             }
+            for event, endpoint_ids in recorded
             for endpoint_id in endpoint_ids
         ]
 
         def insert(connection: Connection) -> None:
-            connection.execute(events.insert(), asdict(event))
-            if rows:
-                connection.execute(deliveries.insert(), rows)
+            if event_rows:
+                connection.execute(events.insert(), event_rows)
+            if delivery_rows:
+                connection.execute(deliveries.insert(), delivery_rows)
 
         await self._session.run(insert)
 

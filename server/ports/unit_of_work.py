@@ -149,6 +149,10 @@ class OutboxRepository(Protocol):
         """Stores the event and one PENDING delivery per endpoint, due now."""
         ...
 
+    async def record_all(self, recorded: Sequence[tuple[NewEvent, Sequence[str]]]) -> None:
+        """`record` for many, in this order, at the price of one."""
+        ...
+
     async def claim_due(
         self,
         *,

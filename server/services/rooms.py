@@ -125,8 +125,8 @@ class Rooms:
         return pb.ListParticipantsResponse(items=people, total=len(people))
 
     async def remove_participant(self, request: pb.RemoveParticipantRequest, ctx: CallContext) -> Empty:
-        name = self._look_up(ctx.project_id, request.room_name)
         with _missing("participant", request.identity):
+            name = self._look_up(ctx.project_id, request.room_name)
             await self._participant(name, request.identity)
             await self._gateway.remove_participant(name, request.identity)
         return Empty()
@@ -134,8 +134,8 @@ class Rooms:
     async def update_participant_metadata(
         self, request: pb.UpdateParticipantMetadataRequest, ctx: CallContext
     ) -> pb.Participant:
-        name = self._look_up(ctx.project_id, request.room_name)
         with _missing("participant", request.identity):
+            name = self._look_up(ctx.project_id, request.room_name)
             participant = await self._participant(name, request.identity)
             if request.metadata:
                 participant = await self._gateway.set_participant_metadata(

@@ -24,16 +24,19 @@ class OutboxRecorder:
         await self.record_all(tx, [event])
 
     async def record_all(self, tx: UnitOfWork, events: Sequence[NewEvent]) -> None:
-        """`record` for each in turn, with one query for each project."""
+        """`record` for each in turn, with one query for each project; those that nobody wants are not stored."""
         endpoints: dict[ProjectId, tuple[WebhookEndpoint, ...]] = {}
+        chosen: list[tuple[NewEvent, list[str]]] = []
         for event in events:
             if event.project_id not in endpoints:
                 endpoints[event.project_id] = await tx.webhooks.list(event.project_id)
-            chosen = [
+            wanting = [
                 endpoint.id
                 for endpoint in endpoints[event.project_id]
                 if endpoint.enabled and wants(endpoint.events, event.name)
             ]
-            if chosen:
-                await tx.outbox.record(event, chosen)
-                self._wake()
+            if wanting:
+                chosen.append((event, wanting))
+        if chosen:
+            await tx.outbox.record_all(chosen)
+            self._wake()
