@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from server.cli.output import Failed, note, print_fields, print_json
-from server.settings import Settings
 
 if TYPE_CHECKING:
     from adapters.livekit.media_probe import MediaProbe
     from server.cli.checks import Check
     from server.ports.livekit import LiveKitStatus
+    from server.settings import Settings
 
 app = typer.Typer(
     help="The LiveKit behind this server: install, status.", no_args_is_help=True, rich_markup_mode=None

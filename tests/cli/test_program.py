@@ -31,6 +31,9 @@ COMMANDS = (
     ("secrets",),
     ("secrets", "new"),
     ("secrets", "rotate"),
+    ("livekit",),
+    ("livekit", "install"),
+    ("livekit", "status"),
     ("doctor",),
     ("migrate",),
 )
@@ -69,7 +72,7 @@ def test_the_program_lists_its_commands(bax: Bax) -> None:
     shown = bax("--help")
 
     assert shown.returncode == 0
-    for command in ("serve", "convert", "jobs", "keys", "projects", "secrets", "doctor", "migrate"):
+    for command in ("serve", "convert", "jobs", "keys", "projects", "secrets", "livekit", "doctor", "migrate"):
         assert f"\n  {command} " in shown.stdout
 
 
