@@ -142,7 +142,7 @@ class EmbeddedLiveKit:
             try:
                 await self._keep_running()
             finally:
-                await asyncio.shield(asyncio.to_thread(self._end_all))
+                await asyncio.shield(asyncio.to_thread(processes.end_all, self._config))
 
     async def _keep_running(self) -> None:
         pause = self._timing.first_pause
@@ -186,7 +186,7 @@ class EmbeddedLiveKit:
                 return _Server(left[0], address, record, None)
         if left:
             _log.warning("ending the LiveKit that was left behind: it is not what is configured", pids=left)
-            await asyncio.to_thread(self._end_all)
+            await asyncio.to_thread(processes.end_all, self._config)
         return None
 
     def _is_wanted(self, record: ServerRecord, pair: KeyPair) -> bool:
@@ -279,10 +279,6 @@ class EmbeddedLiveKit:
             how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
             raise _Failure(_with(f"livekit-server {how}", tail.last_words()))
 
-    def _end_all(self) -> None:
-        for pid in processes.started_with(self._config):
-            processes.end(pid, self._config)
-
     async def _end(self, server: _Server) -> None:
         """Shielded: a supervisor that is cancelled must not leave its server."""
         await asyncio.shield(asyncio.to_thread(_end, server, self._config))
@@ -363,9 +359,12 @@ class EmbeddedLiveKit:
 
 
 def _end(server: _Server, config: Path) -> None:
-    processes.end(server.pid, config)
-    if server.child is not None:
-        server.child.wait()
+    child = server.child
+    if child is None:
+        processes.end(server.pid, lambda: processes.runs(server.pid, config))
+    else:
+        # Not by its arguments: it may be something else that the operator named.
+        processes.end(server.pid, lambda: child.poll() is None)
 
 
 def _with(event: str, words: str) -> str:

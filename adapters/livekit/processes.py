@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # The first SIGTERM makes LiveKit wait for its participants to leave, the second ends their calls.
@@ -34,14 +35,20 @@ def runs(pid: int, config: Path) -> bool:
     return pid in started_with(config)
 
 
-def end(pid: int, config: Path) -> None:
-    """Blocks until the process has ended or is a zombie: asked, asked again, then killed with its group.
+def end_all(config: Path) -> None:
+    """Ends every server that was started with this configuration. Raise TimeoutError as `end`."""
+    for pid in started_with(config):
+        end(pid, functools.partial(runs, pid, config))
+
+
+def end(pid: int, is_running: Callable[[], bool]) -> None:
+    """Blocks until the process has ended: asked, asked again, then killed with its group.
 
     Raise TimeoutError if even that does not help.
     """
     started = time.monotonic()
     steps = [(0.0, signal.SIGTERM), (_INSIST_AFTER_SEC, signal.SIGTERM), (_KILL_AFTER_SEC, signal.SIGKILL)]
-    while runs(pid, config):
+    while is_running():
         elapsed = time.monotonic() - started
         if steps and elapsed >= steps[0][0]:
             _signal(pid, steps.pop(0)[1])
