@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -47,7 +49,9 @@ def serve(
     from server.start import StartError
 
     settings = settings_from(http_host=http_host, http_port=http_port, grpc_port=grpc_port, data_dir=data_dir)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, console=sys.stderr.isatty())
+    # What it says of each step is of interest only while migrations are written.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         run(settings, Role(role), _announce)
     except (ListenError, StartError) as error:
