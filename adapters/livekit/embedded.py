@@ -71,7 +71,7 @@ class EmbeddedLiveKit:
         self._timing = timing or Timing()
         self._binding = Binding.of(options.http_host)
         self._public_url = websocket_url(options.public_url) if options.public_url else None
-        self._folder = options.data_dir.absolute() / FOLDER
+        self._folder = options.data_dir.resolve() / FOLDER
         self._config = self._folder / "livekit.yaml"
         self._state = self._folder / "server.json"
         self._client = TwirpClient()
