@@ -117,12 +117,12 @@ class Failing:
 
 
 def failing(shop: Workshop, points: FaultPoints) -> Workshop:
-    encoder: Encoder = Failing(shop.encoder, points, media_fault)  # type: ignore[assignment]
+    encoder: Encoder = Failing(shop.encoder, points, media_fault)
     return replace(
         shop,
         storage=FailingStorage(shop.storage, points),
         encoder=encoder,
-        fetcher=Failing(shop.fetcher, points, download_fault),  # type: ignore[arg-type]
+        fetcher=Failing(shop.fetcher, points, download_fault),
         retry_delay_sec=0.01,
     )
 
