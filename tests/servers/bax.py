@@ -49,6 +49,8 @@ class BaxServer:
             "BAX_ALLOW_PRIVATE_URLS": "1",
             "BAX_BOOTSTRAP_API_KEY": API_KEY,
             "BAX_ADMIN_TOKEN": ADMIN_TOKEN,
+            # Tests of rooms turn it on; the others need not wait for it, nor share its ports.
+            "BAX_LIVEKIT_EMBEDDED": "0",
             **{f"BAX_{name.upper()}": value for name, value in settings.items()},
         }
         self._process: subprocess.Popen[bytes] | None = None
