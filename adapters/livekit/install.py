@@ -141,6 +141,7 @@ def _build(go: str, environment: Mapping[str, str], folder: Path, report: Report
         errors="replace",
         start_new_session=True,
     )
+    assert process.stderr is not None
     progress = _Progress(report)
     reader = threading.Thread(target=progress.read, args=(process.stderr,), daemon=True)
     reader.start()
@@ -149,7 +150,8 @@ def _build(go: str, environment: Mapping[str, str], folder: Path, report: Report
     finally:
         if process.poll() is None:
             _kill_group(process)
-        reader.join(timeout=5)
+        reader.join()
+        process.stderr.close()
     if status != 0:
         raise InstallError(f"go install failed: {progress.said or f'status {status}'}{_hint(progress.said)}")
 
@@ -239,6 +241,7 @@ def _last(text: str) -> str:
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:
+    # With the compilers, which would go on, and hold our pipe open.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, 9)
     process.wait(timeout=30)
