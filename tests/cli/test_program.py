@@ -72,7 +72,17 @@ def test_the_program_lists_its_commands(bax: Bax) -> None:
     shown = bax("--help")
 
     assert shown.returncode == 0
-    for command in ("serve", "convert", "jobs", "keys", "projects", "secrets", "livekit", "doctor", "migrate"):
+    for command in (
+        "serve",
+        "convert",
+        "jobs",
+        "keys",
+        "projects",
+        "secrets",
+        "livekit",
+        "doctor",
+        "migrate",
+    ):
         assert f"\n  {command} " in shown.stdout
 
 
