@@ -23,6 +23,7 @@ TITLES = {
     "jobs": "Jobs",
     "idle": "Idle server",
     "webhooks": "Webhooks",
+    "room_events": "Room events",
     "command": "Command line",
 }
 

@@ -8,7 +8,19 @@ from typing import Protocol
 from server.domain.room import Participant, Room
 
 
-class RoomGateway(Protocol):
+class RoomListing(Protocol):
+    """What is open and who is there. Raise ServiceError `unavailable` when LiveKit cannot be reached."""
+
+    async def rooms(self, names: Sequence[str] = ()) -> tuple[Room, ...]:
+        """Those of `names` that are open; all when none is given."""
+        ...
+
+    async def participants(self, name: str) -> tuple[Participant, ...]:
+        """All of them, recorders included; none for a room that is not open."""
+        ...
+
+
+class RoomGateway(RoomListing, Protocol):
     """Asks LiveKit. Raise ServiceError: LiveKit's own code, `unavailable` when it cannot be reached."""
 
     async def create(
@@ -20,20 +32,12 @@ class RoomGateway(Protocol):
         """
         ...
 
-    async def rooms(self, names: Sequence[str] = ()) -> tuple[Room, ...]:
-        """Those of `names` that are open; all when none is given."""
-        ...
-
     async def delete(self, name: str) -> None:
         """Raise ServiceError not_found."""
         ...
 
     async def set_room_metadata(self, name: str, metadata: str) -> Room:
         """Raise ServiceError not_found."""
-        ...
-
-    async def participants(self, name: str) -> tuple[Participant, ...]:
-        """All of them, recorders included; none for a room that is not open."""
         ...
 
     async def participant(self, name: str, identity: str) -> Participant:

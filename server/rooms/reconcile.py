@@ -24,7 +24,7 @@ from server.domain.room import (
     Visit,
 )
 from server.errors import ServiceError
-from server.ports.rooms import RoomGateway
+from server.ports.rooms import RoomListing
 from server.ports.unit_of_work import Database
 from server.rooms.journal import RoomJournal
 from server.rooms.news import News, NewsKind
@@ -63,13 +63,13 @@ class Reconciler:
     def __init__(
         self,
         database: Database,
-        gateway: RoomGateway,
+        livekit: RoomListing,
         journal: RoomJournal,
         clock: Clock,
         pace: ReconcilePace | None = None,
     ) -> None:
         self._database = database
-        self._gateway = gateway
+        self._livekit = livekit
         self._journal = journal
         self._clock = clock
         self._pace = pace or ReconcilePace()
@@ -135,9 +135,9 @@ class Reconciler:
 
         async def view(room: Room) -> RoomView:
             async with gate:
-                return RoomView(room, await self._gateway.participants(room.name))
+                return RoomView(room, await self._livekit.participants(room.name))
 
-        rooms = [room for room in await self._gateway.rooms() if room.sid]
+        rooms = [room for room in await self._livekit.rooms() if room.sid]
         return await asyncio.gather(*map(view, rooms))
 
 

@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,18 @@ async def test_a_call(stage: RoomStage) -> None:
     assert finished["data"].keys() == {"roomName", "sid", "startedAt", "finishedAt"}
     assert events[-3]["data"]["reason"] == "CLIENT_INITIATED"
     assert events[-2]["data"]["reason"] == "ROOM_DELETED"
+
+
+async def test_an_empty_room_closes(stage: RoomStage) -> None:
+    """RM-05, RM-14: after its timeout, whether somebody was in it or nobody ever came."""
+    async with stage.hear():
+        for name in ("never", "left"):
+            await stage.rest("POST", "/v1/rooms", {"name": name, "emptyTimeout": 1})
+        visit = await stage.join("left", "alice")
+        await visit.disconnect()
+        for name in ("never", "left"):
+            await stage.eventually(partial(tells, stage, name, "room.finished"), within=40)
+        assert (await stage.rest("GET", "/v1/rooms/left")).status == 404
 
 
 async def test_each_project_hears_its_own(stage: RoomStage) -> None:

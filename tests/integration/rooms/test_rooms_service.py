@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 from google.protobuf import json_format
 
-from tests.integration.rooms.stage import OTHERS, RoomStage
+from adapters.db.unit_of_work import SqlDatabase
+from tests.conftest import Eventually
+from tests.integration.rooms.stage import OTHERS, RoomStage, room_stage
+from tests.servers.livekit import livekit_server
 from tests.transport.surface import OTHER_PROJECT, headers_for
 
 
@@ -168,6 +173,32 @@ class TestProjects:
         assert set(answers.values()) == {answers["nothing"]}
         assert answers["nothing"][0] == 404
         assert (await stage.rest("GET", "/v1/rooms/theirs", headers=OTHERS)).reply["numParticipants"] == 1
+
+
+class TestFaults:
+    async def test_livekit_is_away(
+        self, sqlite_database: SqlDatabase, hook_port: int, tmp_path: Path, eventually: Eventually
+    ) -> None:
+        """Every call that needs it answers 503 with the cause at once; tokens need only its key."""
+        with livekit_server(tmp_path) as server:
+            async with room_stage(sqlite_database, server.address, hook_port, eventually) as stage:
+                await room(stage, "r")
+                server.kill()
+                for verb, path, body in (
+                    ("POST", "/v1/rooms", {"name": "r"}),
+                    ("GET", "/v1/rooms", None),
+                    ("GET", "/v1/rooms/r", None),
+                    ("DELETE", "/v1/rooms/r", None),
+                    ("PATCH", "/v1/rooms/r/metadata", {"metadata": "x"}),
+                    ("GET", "/v1/rooms/r/participants", None),
+                    ("DELETE", "/v1/rooms/r/participants/p", None),
+                    ("PATCH", "/v1/rooms/r/participants/p/metadata", {"metadata": "x"}),
+                ):
+                    answer = await stage.rest(verb, path, body)
+                    assert (answer.status, "cannot be reached" in answer.message) == (503, True), answer
+                assert await stage.token("r", "i")
+                await asyncio.to_thread(server.start)
+                assert (await stage.rest("GET", "/v1/rooms/r")).status == 404
 
 
 class TestTokens:
