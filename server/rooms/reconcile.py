@@ -35,6 +35,8 @@ KEPT = timedelta(hours=24)
 _PURGE_EVERY_SEC = 3600.0
 # LiveKit's time is not ours alone: a pass is followed by at least this many times its own duration of rest.
 _REST = 4.0
+# An embedded LiveKit needs a moment to start; only what lasts is worth a warning.
+_WARN_AFTER = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Reconciler:
         self._pace = pace or ReconcilePace()
         self._task: asyncio.Task[None] | None = None
         self._purged_at = float("-inf")
-        self._failing = False
+        self._failures = 0
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="room-reconciler")
@@ -105,13 +107,13 @@ class Reconciler:
             try:
                 await self.run_once()
                 await self._purge_sometimes()
-                if self._failing:
+                if self._failures >= _WARN_AFTER:
                     _log.info("rooms are compared with LiveKit's again")
-                self._failing = False
+                self._failures = 0
             except ServiceError as error:
-                if not self._failing:
+                self._failures += 1
+                if self._failures == _WARN_AFTER:
                     _log.warning("rooms cannot be compared with LiveKit's: %s", error.message)
-                self._failing = True
             except Exception:  # noqa: BLE001 - a defect in one pass must not end them all
                 _log.exception("rooms could not be compared with LiveKit's; it is tried again")
             await asyncio.sleep(max(self._pace.every_sec, _REST * (time.monotonic() - began)))

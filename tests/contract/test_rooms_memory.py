@@ -18,7 +18,17 @@ from server.rooms.journal import RoomJournal
 from server.rooms.news import News
 from server.webhooks.recorder import OutboxRecorder
 from tests.conftest import OpenDatabase
-from tests.contract.rows import NOW, OTHER, PROJECT, add_endpoints, add_projects, claim, endpoint
+from tests.contract.rows import (
+    NOW,
+    OTHER,
+    PROJECT,
+    add_endpoints,
+    add_projects,
+    claim,
+    endpoint,
+    finish,
+    outcome,
+)
 from tests.unit.rooms.scenes import news
 
 NAMES = RoomNames(PROJECT)
@@ -94,6 +104,41 @@ async def test_the_other_project_hears_nothing(db: SqlDatabase) -> None:
     [delivery] = await claim(db, SystemClock().now() + timedelta(seconds=1))
     assert json.loads(delivery.event.body)["data"]["roomName"] == "team"
     assert b"bax:" not in delivery.event.body
+
+
+async def test_rtcstack_shapes_go_to_those_who_ask_by_name(db: SqlDatabase) -> None:
+    """B-67: flat objects beside the canonical events; `*` does not ask for them."""
+    await add_endpoints(
+        db,
+        endpoint("wh_all", events=("*",)),
+        endpoint(
+            "wh_flat", events=("room_created", "participant_joined", "track_published", "room_finished")
+        ),
+    )
+    await journal(db).take_in(CALL)
+    flat = []
+    for _ in CALL:
+        for delivery in await claim(db, SystemClock().now() + timedelta(seconds=1)):
+            assert (delivery.event.family == "rtcstack") is (delivery.endpoint_id == "wh_flat")
+            if delivery.endpoint_id == "wh_flat":
+                flat.append(json.loads(delivery.event.body))
+            await finish(db, outcome(delivery, SystemClock().now(), delivered=True))
+    assert [one["event"] for one in flat] == [
+        "room_created",
+        "participant_joined",
+        "track_published",
+        "participant_joined",
+        "room_finished",
+    ]
+    assert flat[1] == {
+        "event": "participant_joined",
+        "roomId": "team",
+        "roomSid": "RM_1",
+        "identity": "alice",
+        "name": "Alice",
+        "sid": "PA_alice",
+        "joinedAt": "2026-03-29T14:28:30Z",
+    }
 
 
 async def test_many_tellers_at_once_tell_once(db: SqlDatabase, open_again: OpenDatabase) -> None:
