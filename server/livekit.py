@@ -14,8 +14,12 @@ LiveKitBehind = ConfiguredLiveKit | EmbeddedLiveKit | AbsentLiveKit
 WEBHOOK_PATH = "/livekit/webhook"
 
 
-def livekit_behind(settings: Settings, box: SecretBox, *, http_url: str | None) -> LiveKitBehind:
+def livekit_behind(
+    settings: Settings, box: SecretBox, *, http_url: str | None, follow_only: bool = False
+) -> LiveKitBehind:
     """Not started yet. `http_url` is where LiveKit, on this machine, reaches our HTTP; None: it tells us no events.
+
+    `follow_only` is for a process without HTTP: it uses the embedded LiveKit of the one beside it, and starts none.
 
     Raise ValueError naming the setting that cannot be used.
     """
@@ -45,6 +49,7 @@ def livekit_behind(settings: Settings, box: SecretBox, *, http_url: str | None) 
             webhook_url=http_url + WEBHOOK_PATH if http_url else None,
             binary=settings.livekit_server,
             public_url=settings.livekit_public_url,
+            follow_only=follow_only,
             further_keys={own_key: own_secret.get_secret_value()} if own_key and own_secret else {},
         ),
         box,

@@ -135,7 +135,7 @@ class EmbeddedLiveKit:
     async def _supervise(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self._folder / "lock").open("w") as lock:
-            while not try_lock(lock):
+            while self._options.follow_only or not try_lock(lock):
                 await self._follow()
                 await asyncio.sleep(self._timing.follow_every)
             self._lost("the embedded LiveKit is starting")
@@ -204,7 +204,7 @@ class EmbeddedLiveKit:
         except FileNotFoundError as error:
             raise _Hopeless(str(error)) from None
         try:
-            ports = self._options.ports.choose(self._binding.host, before)
+            ports = self._options.ports.choose(self._binding.host, self._binding.media_host, before)
         except PortTaken as taken:
             raise _Hopeless(f"the embedded LiveKit cannot listen: {taken}") from None
         self._tell_moves(ports)
@@ -306,11 +306,8 @@ class EmbeddedLiveKit:
             find_binary(self._options.binary)
         except FileNotFoundError as error:
             return str(error)
-        return (
-            "the embedded LiveKit is not running"
-            if self._task is None
-            else "the embedded LiveKit is starting"
-        )
+        follows = self._task is None or self._options.follow_only
+        return f"the embedded LiveKit is {'not running' if follows else 'starting'}"
 
     def _found(self, address: LiveKitAddress, record: ServerRecord) -> None:
         self._address, self._record, self._problem = address, record, ""

@@ -14,6 +14,7 @@ class EmbeddedOptions:
     """What the operator chose. `further_keys` are LiveKit pairs that it accepts besides its own.
 
     `webhook_url` is ours; None: no events. `public_url` is given to participants instead of its own address.
+    `follow_only`: use what another process of this data directory runs, and never run one.
     """
 
     data_dir: Path
@@ -22,6 +23,7 @@ class EmbeddedOptions:
     webhook_url: str | None = None
     binary: Path | None = None
     public_url: str | None = None
+    follow_only: bool = False
     further_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 

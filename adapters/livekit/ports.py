@@ -82,13 +82,13 @@ class PortPlan:
             and _fits(self.udp, ports.udp)
         )
 
-    def choose(self, host: str, before: Ports | None) -> Ports:
+    def choose(self, host: str, media_host: str, before: Ports | None) -> Ports:
         """Those in use `before` if they are free, else those wished, else free ones. Raise PortTaken."""
         used: set[int] = set()
         last = before or Ports(0, None, "0")
         signal = _choose(self.signal, last.signal, socket.SOCK_STREAM, host, used)
         tcp = _choose(self.tcp, last.tcp or 0, socket.SOCK_STREAM, "", used) if self.tcp else None
-        udp = _choose(self.udp, last.udp, socket.SOCK_DGRAM, host, set())
+        udp = _choose(self.udp, last.udp, socket.SOCK_DGRAM, media_host, set())
         return Ports(int(signal), int(tcp) if tcp else None, udp)
 
 

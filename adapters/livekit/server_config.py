@@ -50,6 +50,11 @@ class Binding:
         return self.ip is not None and self.ip.is_loopback
 
     @property
+    def media_host(self) -> str:
+        """Where media sockets are opened: on loopback always on its IPv4 address."""
+        return "127.0.0.1" if self.is_loopback else self.host
+
+    @property
     def reachable(self) -> str:
         """An address for clients on this machine, ready for a URL."""
         ip = self.ip
@@ -134,10 +139,10 @@ def _media_address(binding: Binding) -> dict[str, Any]:
     ip = binding.ip
     if ip is None or ip.is_unspecified:
         return {"enable_loopback_candidate": False}
-    # Media sockets are opened on every address unless they are filtered.
-    loopback = ip.is_loopback
+    media = ipaddress.ip_address(binding.media_host)
     return {
-        "node_ip": "127.0.0.1" if loopback else str(ip),
-        "enable_loopback_candidate": loopback,
-        "ips": {"includes": ["127.0.0.0/8", "::1/128"] if loopback else [f"{ip}/{ip.max_prefixlen}"]},
+        "node_ip": str(media),
+        "enable_loopback_candidate": ip.is_loopback,
+        # Media sockets are opened on every address unless they are filtered.
+        "ips": {"includes": [f"{media}/{media.max_prefixlen}"]},
     }

@@ -139,6 +139,21 @@ async def test_media_gets_through(embedded: Open) -> None:
     assert not room.ListRoomsResponse.FromString(reply).rooms
 
 
+async def test_other_addresses_than_loopback(embedded: Open) -> None:
+    """BAX_HTTP_HOST tells it where to listen, media over TCP included."""
+    everywhere = PortPlan.of(signal=0, tcp=0, udp="0", fixed=(), loopback=False)
+    livekit = await ready(embedded(http_host="0.0.0.0", ports=everywhere))
+    ports = livekit.ports
+
+    assert ports is not None
+    assert ports.tcp is not None
+    assert (await livekit.address()).url == f"http://127.0.0.1:{ports.signal}"
+    with socket.create_connection(("127.0.0.1", ports.tcp), timeout=5):
+        pass
+    found = await probe_media(await livekit.address(), timeout_sec=20)
+    assert (found.problem, (found.route or "")[-5:]) == (None, ports.udp[-5:])
+
+
 async def test_it_listens_on_loopback_only(embedded: Open, data_dir: Path) -> None:
     await ready(embedded())
     (pid,) = running(data_dir)
@@ -404,6 +419,24 @@ async def test_two_supervisors_on_one_data_directory_share_one_server(
     await eventually(lambda: running(data_dir) not in ([], [pid]))
     await eventually(lambda: answers(third), within=20)
     assert len(running(data_dir)) == 1
+
+
+async def test_one_that_only_follows_starts_nothing(
+    embedded: Open, data_dir: Path, eventually: Eventually
+) -> None:
+    """A worker beside the API uses its LiveKit; after it has gone there is none."""
+    follower = embedded(follow_only=True)
+    await follower.start()
+    assert not await follower.wait_ready(0.5)
+    assert not running(data_dir)
+
+    leader = await ready(embedded())
+    assert await follower.wait_ready(20)
+    assert await follower.address() == await leader.address()
+    await leader.aclose()
+    await eventually(lambda: follower._address is None)
+    assert not running(data_dir)
+    assert "not running" in await refusal(follower)
 
 
 async def test_two_that_start_at_once_start_one_server(embedded: Open, data_dir: Path) -> None:

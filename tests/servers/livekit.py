@@ -35,7 +35,7 @@ class LiveKitServer:
         self._binary = livekit_binary()
         self._config = folder / "tests.yaml"
         self._log = folder / "livekit.log"
-        ports = FREE_PORTS.choose("127.0.0.1", None)
+        ports = FREE_PORTS.choose("127.0.0.1", "127.0.0.1", None)
         self._config.write_text(
             config_text(Binding("127.0.0.1"), ports, api_key=API_KEY, webhook_url=webhook_url)
         )
