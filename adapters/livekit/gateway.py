@@ -17,11 +17,19 @@ class TwirpGateway:
         self._client = TwirpClient(clock)
 
     async def call(
-        self, method: str, request: bytes, *, grants: Mapping[str, object], timeout_sec: float | None = None
+        self,
+        method: str,
+        request: bytes,
+        *,
+        grants: Mapping[str, object],
+        sip: Mapping[str, object] | None = None,
+        timeout_sec: float | None = None,
     ) -> bytes:
         """See `LiveKitGateway.call`."""
         address = await self._source.address()
-        return await self._client.call(address, method, request, grants=grants, timeout_sec=timeout_sec)
+        return await self._client.call(
+            address, method, request, grants=grants, sip=sip, timeout_sec=timeout_sec
+        )
 
     async def close(self) -> None:
         await self._client.close()

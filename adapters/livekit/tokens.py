@@ -26,15 +26,24 @@ class TokenSigner:
         self._clock = clock
         self._tokens: OrderedDict[tuple[str, str, str, str], tuple[str, float]] = OrderedDict()
 
-    def token(self, address: LiveKitAddress, grants: Mapping[str, object], *, identity: str = "") -> str:
-        """`grants` becomes the `video` claim as it is; `identity` is needed to join."""
+    def token(
+        self,
+        address: LiveKitAddress,
+        grants: Mapping[str, object],
+        *,
+        identity: str = "",
+        sip: Mapping[str, object] | None = None,
+    ) -> str:
+        """`grants` becomes the `video` claim as it is, `sip` the one of that name; `identity` is needed to join."""
         now = self._clock.now().timestamp()
-        known = (address.api_key, address.api_secret, identity, json.dumps(grants, sort_keys=True))
+        known = (address.api_key, address.api_secret, identity, json.dumps([grants, sip], sort_keys=True))
         cached = self._tokens.get(known)
         if cached is not None and now < cached[1] <= now + RENEW_SEC:
             self._tokens.move_to_end(known)
             return cached[0]
         claims = {"iss": address.api_key, "exp": int(now) + TTL_SEC, "video": dict(grants)}
+        if sip:
+            claims["sip"] = dict(sip)
         if identity:
             claims["sub"] = identity
         signed = jwt.encode(claims, address.api_secret, algorithm="HS256")

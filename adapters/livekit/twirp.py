@@ -49,12 +49,13 @@ class TwirpClient:
         request: bytes,
         *,
         grants: Mapping[str, object],
+        sip: Mapping[str, object] | None = None,
         timeout_sec: float | None = None,
     ) -> bytes:
         """As `LiveKitGateway.call`, at this address."""
         limit = DEFAULT_TIMEOUT_SEC if timeout_sec is None else timeout_sec
         headers = {
-            "Authorization": f"Bearer {self._tokens.token(address, grants)}",
+            "Authorization": f"Bearer {self._tokens.token(address, grants, sip=sip)}",
             "Content-Type": "application/protobuf",
             "X-Twirp-Timeout-Ms": str(max(1, int(limit * 1000))),
         }

@@ -27,11 +27,15 @@ class RoomNames:
 
     bootstrap_project_id: ProjectId
 
+    def prefix(self, project_id: ProjectId) -> str:
+        """What LiveKit's names of the project's rooms begin with; empty for the bootstrap project."""
+        return "" if project_id == self.bootstrap_project_id else f"{MARK}{project_id}:"
+
     def to_livekit(self, project_id: ProjectId, name: str, *, field: str = "roomName") -> str:
         """Raise ServiceError invalid_argument for names that are reserved or would become too long."""
         if name.startswith(MARK):
             raise invalid(field, f"must not start with {MARK!r}")
-        full = name if project_id == self.bootstrap_project_id else f"{MARK}{project_id}:{name}"
+        full = self.prefix(project_id) + name
         if len(full.encode()) > MAX_BYTES:
             room = MAX_BYTES - (len(full.encode()) - len(name.encode()))
             raise invalid(field, f"must not be longer than {room} bytes")

@@ -42,11 +42,18 @@ class LiveKitGateway(Protocol):
     """Calls `livekit.*` services with our own credentials."""
 
     async def call(
-        self, method: str, request: bytes, *, grants: Mapping[str, object], timeout_sec: float | None = None
+        self,
+        method: str,
+        request: bytes,
+        *,
+        grants: Mapping[str, object],
+        sip: Mapping[str, object] | None = None,
+        timeout_sec: float | None = None,
     ) -> bytes:
         """`method` like `livekit.RoomService/ListRooms`; request and reply are serialised protobuf messages.
 
-        `grants` is the token's `video` claim, e.g. `{"roomList": True}`. Raise ServiceError with LiveKit's own code and
-        a clean message; `unavailable` within the timeout (default 5 s) when LiveKit cannot be reached.
+        `grants` is the token's `video` claim, e.g. `{"roomList": True}`, `sip` the claim of that name. Raise ServiceError
+        with LiveKit's own code and a clean message; `unavailable` within the timeout (default 5 s) when LiveKit cannot be
+        reached.
         """
         ...

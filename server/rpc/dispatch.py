@@ -91,7 +91,8 @@ class Dispatcher:
                     ctx = await self._admit(method, call, seen)
                     request = decode()
                     method.authoriser.authorise(method, ctx.caller, request)
-                    validate(request)
+                    if method.rule.validated:
+                        validate(request)
                     reply = await self._answer(method, request, ctx)
                 _check_reply(method, reply)
         except BaseException as fault:  # noqa: BLE001 - everything is mapped and raised again

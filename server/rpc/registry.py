@@ -50,9 +50,13 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a method behaves beyond its messages; `access` is a number of the service's own authoriser."""
+    """How a method behaves beyond its messages; `access` is a number of the service's own authoriser.
+
+    `validated` is False where requests are judged by whoever they are passed on to.
+    """
 
     access: int
+    validated: bool = True
     creates: bool = False
     rest_status: int = 0
     rest_envelope: bool = False

@@ -19,6 +19,7 @@ from server.rpc.registry import Registry
 from server.rpc.status import rest_error
 from server.transports.docs_page import description_routes
 from server.transports.exchange import BodyLimits, Exchange, Receive, Scope, Send, request_id_of
+from server.transports.livekit_app import LiveKitApp
 from server.transports.rest import RestApp, respond_error
 from server.transports.twirp import PREFIX, TwirpApp
 
@@ -38,7 +39,7 @@ Probe = Callable[[], Awaitable[Readiness]]
 
 
 class HttpApp:
-    """Give it to uvicorn. REST and Twirp are answered directly, everything else by Starlette."""
+    """Give it to uvicorn. LiveKit's routes, REST and Twirp are answered directly, everything else by Starlette."""
 
     def __init__(
         self,
@@ -49,8 +50,10 @@ class HttpApp:
         readiness: Probe,
         routes: Sequence[BaseRoute] = (),
         limits: BodyLimits | None = None,
+        livekit: LiveKitApp | None = None,
     ) -> None:
         self._limits = limits or BodyLimits()
+        self._livekit = livekit
         self._rest = RestApp(registry, dispatcher)
         self._twirp = TwirpApp(registry, dispatcher, self._limits)
         self._pages = Starlette(
@@ -59,6 +62,9 @@ class HttpApp:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._livekit is not None and self._livekit.takes(scope):
+            await self._livekit(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._pages(scope, receive, send)
             return

@@ -1,0 +1,42 @@
+"""Puts together what serves LiveKit's own API in front of the LiveKit behind: for the composition root and for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from server.auth.livekit import LiveKitAuthoriser
+from server.auth.livekit_tokens import LiveKitPairs, LiveKitTokens
+from server.clock import Clock
+from server.domain.room_names import RoomNames
+from server.ports.livekit import LiveKitGateway, LiveKitSource
+from server.ports.unit_of_work import Database
+from server.rpc.livekit_services import livekit_services
+from server.rpc.registry import ServiceBinding
+from server.services.livekit_forward import LiveKitForward, PendingEgress, PendingIngress
+from server.services.livekit_rooms import LiveKitRoomService
+
+
+@dataclass(frozen=True, slots=True)
+class LiveKitApi:
+    """`services` go into the registry; `pairs.forget` must hear of every revoked pair."""
+
+    pairs: LiveKitPairs
+    tokens: LiveKitTokens
+    services: Sequence[ServiceBinding]
+
+
+def livekit_api(
+    database: Database, livekit: LiveKitSource, gateway: LiveKitGateway, names: RoomNames, clock: Clock
+) -> LiveKitApi:
+    """Works without a LiveKit too: then every call of a project with rights is `unavailable`, saying why."""
+    pairs = LiveKitPairs(database, livekit, names.bootstrap_project_id)
+    tokens = LiveKitTokens(pairs, clock)
+    services = livekit_services(
+        rooms=LiveKitRoomService(gateway, names),
+        egress_engine=PendingEgress(),
+        ingress_engine=PendingIngress(),
+        forward=LiveKitForward(gateway, names),
+        authoriser=LiveKitAuthoriser(tokens),
+    )
+    return LiveKitApi(pairs, tokens, services)

@@ -1,0 +1,140 @@
+"""`livekit.RoomService` on the LiveKit behind, with room names mapped per project (issue section 3, design section 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
+
+from server.context import CallContext
+from server.domain.room_names import MARK, RoomNames
+from server.errors import ServiceError, failed_precondition, invalid, unavailable
+from server.ids import ProjectId
+from server.ports.livekit import LiveKitGateway
+
+# Request fields that hold the name of a room; `room` where nothing is said.
+_ROOM_FIELDS = {
+    "CreateRoom": ("name",),
+    "ForwardParticipant": ("room", "destination_room"),
+    "MoveParticipant": ("room", "destination_room"),
+}
+_GRANTS: Mapping[str, Mapping[str, object]] = {
+    "CreateRoom": {"roomCreate": True},
+    "DeleteRoom": {"roomCreate": True},
+}
+_LIST_GRANTS = {"roomList": True}
+# LiveKit's own default for `PerformRpc`, and what it takes on top of the participant's answer.
+_RPC_TIMEOUT_SEC = 10.0
+_RPC_OVERHEAD_SEC = 5.0
+NO_EGRESS = "recording is not available on this server: it has no egress engine"
+
+
+class LiveKitRoomService:
+    """All methods of `livekit.RoomService`. Grants are checked before; our own call carries only those it needs.
+
+    Requests are written anew from what was understood of them, so that LiveKit never reads another room out of the same
+    bytes than we did; fields unknown here are dropped for the same reason.
+    """
+
+    def __init__(self, gateway: LiveKitGateway, names: RoomNames) -> None:
+        self._gateway = gateway
+        self._names = names
+
+    async def list_rooms(self, method: MethodDescriptor, request: Any, ctx: CallContext) -> Any:
+        """Rooms of the project only; LiveKit lists those of all projects."""
+        project_id = ctx.project_id
+        if request.names:
+            # A name that can only be another project's is one that does not exist.
+            own = [
+                self._names.prefix(project_id) + name for name in request.names if not name.startswith(MARK)
+            ]
+            if not own:
+                return _message(method, b"")
+            request.names[:] = own
+        request.DiscardUnknownFields()
+        answer = await self._gateway.call(
+            "livekit.RoomService/ListRooms", request.SerializeToString(), grants=_LIST_GRANTS
+        )
+        reply = _message(method, answer)
+        kept = [room for room in reply.rooms if self._show(project_id, room)]
+        if len(kept) == len(reply.rooms):
+            return reply
+        return GetMessageClass(method.output_type)(rooms=kept)
+
+    async def call(self, method: MethodDescriptor, request: Any, ctx: CallContext) -> Any:
+        """Every other method: one room in, at most one room out."""
+        project_id = ctx.project_id
+        self._check_creation(method, project_id, request)
+        prefix = self._names.prefix(project_id)
+        for field in _ROOM_FIELDS.get(method.name, ("room",)):
+            name: str = getattr(request, field)
+            if name.startswith(MARK):
+                raise invalid(field, f"must not start with {MARK!r}")
+            setattr(request, field, prefix + name)
+        request.DiscardUnknownFields()
+        with _shown(prefix):
+            answer = await self._gateway.call(
+                f"livekit.RoomService/{method.name}",
+                request.SerializeToString(),
+                grants=_grants(method, request),
+                timeout_sec=_timeout(method, request),
+            )
+        reply = _message(method, answer)
+        if method.output_type.full_name == "livekit.Room":
+            self._show(project_id, reply)
+        return reply
+
+    def _check_creation(self, method: MethodDescriptor, project_id: ProjectId, request: Any) -> None:
+        if method.name != "CreateRoom":
+            return
+        if request.egress.ByteSize():
+            raise unavailable(NO_EGRESS)
+        request.ClearField("egress")
+        if request.agents and self._names.prefix(project_id):
+            # Agent workers are LiveKit's, not a project's: they would be told the room's name and given a key to it.
+            raise failed_precondition("agents can be dispatched by the bootstrap project only")
+
+    def _show(self, project_id: ProjectId, room: Any) -> bool:
+        """Give a room the name that its project knows; False if it is another project's."""
+        owned = self._names.owner(room.name)
+        if owned.project_id != project_id:
+            return False
+        room.name = owned.name
+        return True
+
+
+def _message(method: MethodDescriptor, data: bytes) -> Any:
+    message = GetMessageClass(method.output_type)()
+    message.ParseFromString(data)
+    return message
+
+
+def _grants(method: MethodDescriptor, request: Any) -> Mapping[str, object]:
+    fixed = _GRANTS.get(method.name)
+    if fixed is not None:
+        return fixed
+    grants: dict[str, object] = {"roomAdmin": True, "room": request.room}
+    if "destination_room" in method.input_type.fields_by_name:
+        grants["destinationRoom"] = request.destination_room
+    return grants
+
+
+def _timeout(method: MethodDescriptor, request: Any) -> float | None:
+    if method.name != "PerformRpc":
+        return None
+    return (request.response_timeout_ms / 1000 or _RPC_TIMEOUT_SEC) + _RPC_OVERHEAD_SEC
+
+
+@contextmanager
+def _shown(prefix: str) -> Iterator[None]:
+    """LiveKit's messages quote rooms by its own names."""
+    try:
+        yield
+    except ServiceError as error:
+        if not prefix or prefix not in f"{error.message}{error.meta}":
+            raise
+        meta = {key: value.replace(prefix, "") for key, value in error.meta.items()}
+        raise ServiceError(error.code, error.message.replace(prefix, ""), meta=meta) from None
