@@ -147,7 +147,11 @@ class Settings(BaseSettings):
     )
     livekit_public_url: str | None = Field(None, description="Websocket address given to participants.")
     livekit_port: Port = Field(7880, description="Signal port of the embedded LiveKit.")
-    livekit_tcp_port: Port = Field(7881, description="Media port (TCP) of the embedded LiveKit.")
+    livekit_tcp_port: Port = Field(
+        7881,
+        description="Media port (TCP) of the embedded LiveKit, which opens it on every address: on loopback it is "
+        "off unless set.",
+    )
     livekit_udp_ports: str = Field("7882", description="Media port or range (UDP) of the embedded LiveKit.")
     rtmp_port: Port = Field(1935, description="Port of the RTMP receiver.")
 
