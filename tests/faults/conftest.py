@@ -36,7 +36,7 @@ async def nothing_is_left(tmp_path: Path, eventually: Eventually) -> AsyncIterat
         assert not tasks, f"still there: {tasks}"
         return True
 
-    await eventually(clean, within=5)
+    await eventually(clean)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -13,6 +13,7 @@ from generated.baxcloud.v1 import video_conversion_pb2 as pb
 from tests.conftest import Eventually
 from tests.faults.worker_stage import (
     COMPLETED,
+    DEADLINE_SEC,
     STARTED,
     WorkerStage,
     bucket_behind,
@@ -59,7 +60,8 @@ async def test_a_worker_that_wakes_up_past_its_lease_changes_nothing(
     proxy.requests.clear()
     proxy.released.set()
     first.signal(signal.SIGCONT)
-    await stage.api.eventually(lambda: f"job {job.id}: claim 1 was lost" in stage.log.read_text())
+    lost = f"job {job.id}: claim 1 was lost"
+    await stage.api.eventually(lambda: lost in stage.log.read_text(), within=DEADLINE_SEC)
     await second.kill()
     first.signal(signal.SIGTERM)
     assert await first.ends() == 0

@@ -26,7 +26,7 @@ from tests.sinks import Sink
 ROOT = Path(__file__).parents[2]
 # Generous: these waits end with what they wait for; what they bound is a hang.
 DEADLINE_SEC = 60.0
-LEASE_SEC = 1.0
+LEASE_SEC = 2.0
 STARTED, COMPLETED, FAILED = (f"video.conversion.{what}" for what in ("started", "completed", "failed"))
 
 
@@ -127,7 +127,7 @@ class WorkerStage:
             assert list((self.api.data_dir / "work").glob("*")) == []
             return True
 
-        await self.api.eventually(tidy)
+        await self.api.eventually(tidy, within=DEADLINE_SEC)
 
 
 async def events_about(stage: Stage, job: pb.ConversionJob) -> list[str]:
