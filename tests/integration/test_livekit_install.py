@@ -145,7 +145,7 @@ def test_the_lock_of_the_fetched_go_pins_one_version_by_hashes() -> None:
     ("body", "words"),
     [
         ("echo 'compile: boom' >&2; exit 1", "go install failed: compile: boom"),
-        ("echo 'dial tcp: lookup proxy.golang.org: no such host' >&2; exit 1", "set GOPROXY"),
+        ("echo 'dial tcp: lookup modules.example.com: no such host' >&2; exit 1", "set GOPROXY"),
         ("echo 'write: no space left on device' >&2; exit 1", "The disk is full"),
         ("exit 7", "go install failed: status 7"),
         ("true", "what was built is not livekit-server"),
