@@ -28,8 +28,8 @@ PARALLEL_UPLOADS = 6
 class LadderPublisher:
     """Uploads one ladder to `store`; an async context manager around the encode.
 
-    `add` is the encoder's `on_segment`: it returns once the upload has a place, so a slow storage slows the encoder
-    down instead of filling memory. A failed upload is raised by the next `add` or by `finish`. `on_playable` is
+    `add` is the encoder's `on_segment`: it returns once the upload has a place, so a slow storage leaves finished
+    segments waiting on disk, not in memory. A failed upload is raised by the next `add` or by `finish`. `on_playable` is
     awaited once, when the master playlist and a first segment of every rendition are in place.
     """
 
