@@ -60,7 +60,7 @@ def install(report: Report, *, force: bool = False, tools: Tools | None = None) 
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(target.with_suffix(".lock"), report):
+        with _only_one(target.with_name(f"{target.name}.lock"), report):
             if force or version_of(target) != RELEASE:
                 _install(target, report, tools or Tools.found())
     except OSError as error:
