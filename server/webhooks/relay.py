@@ -44,6 +44,8 @@ class RelayOptions:
 
 
 _FIRST_PAUSE_SEC = 0.02
+# A busy relay does what comes up meanwhile in one transaction, at half the cost of one for each event.
+_PACE_SEC = 0.005
 _PAUSE_AFTER_FAULT_SEC = 1.0
 
 
@@ -70,6 +72,7 @@ class WebhookRelay:
         self._options = options or RelayOptions()
         self._look = asyncio.Event()
         self._pause = _FIRST_PAUSE_SEC
+        self._next_claim = 0.0
         self._loop: asyncio.Task[None] | None = None
         self._stopping = False
         self._posting: dict[asyncio.Task[None], str] = {}
@@ -141,6 +144,9 @@ class WebhookRelay:
 
     async def _record_and_claim(self) -> int:
         """In one transaction, writes down what the last posts came to and claims as many as there are free places."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._next_claim - loop.time())
+        self._next_claim = loop.time() + _PACE_SEC
         outcomes = tuple(self._outcomes)
         async with self._database.begin() as tx:
             if outcomes:
