@@ -28,10 +28,13 @@ from server.conversion.handler import ConversionHandler, Workshop
 from server.domain.media import MediaLimits
 from server.domain.objects import CapabilitySigner
 from server.domain.project import S3Config
+from server.domain.room_names import RoomNames
 from server.ids import ProjectId
 from server.jobs.engine import EngineOptions, LeaseJobEngine
+from server.livekit import LiveKitSide, livekit_behind, open_livekit
 from server.maintenance import Maintenance
 from server.ports.jobs import JobHandler
+from server.rooms.reconcile import Reconciler
 from server.services.conversions import ConversionPolicy, VideoConversions
 from server.services.projects import Projects
 from server.services.webhooks import WebhookService
@@ -62,6 +65,7 @@ class Backend:
     keys: KeyDirectory
     services: Mapping[str, object]
     objects: LocalObjects
+    livekit: LiveKitSide
     started: Bootstrapped
     worker: Worker | None
 
@@ -74,24 +78,37 @@ class Worker:
     handlers: tuple[JobHandler, ...]
     relay: WebhookRelay
     maintenance: Maintenance
+    reconciler: Reconciler | None
 
     async def start(self) -> None:
         self.relay.start()
         self.maintenance.start()
+        if self.reconciler is not None:
+            self.reconciler.start()
         await self.engine.start_worker(self.handlers)
 
     async def drain(self, grace_sec: float) -> None:
         """Running jobs end within the grace or are handed over; then the last events go out."""
         await self.engine.drain(grace_sec)
+        if self.reconciler is not None:
+            await self.reconciler.stop()
         await self.maintenance.stop()
         await self.relay.stop()
 
 
 @asynccontextmanager
 async def open_backend(
-    settings: Settings, *, public_url: str, with_worker: bool, patience: Patience | None = None
+    settings: Settings,
+    *,
+    public_url: str,
+    with_worker: bool,
+    local_url: str | None = None,
+    patience: Patience | None = None,
 ) -> AsyncIterator[Backend]:
     """Opens in order, closes in reverse; `public_url` is what the addresses of local objects begin with.
+
+    `local_url` is our HTTP as programs on this machine reach it; None in a process that has none: then an embedded
+    LiveKit is not started here, but one that runs beside it is used.
 
     Raise SecretsUnreadable, ValueError or OSError with a text for the operator when it cannot start.
     """
@@ -145,6 +162,12 @@ async def open_backend(
         spool = FolderSpool(settings.data_dir / "uploads", min_free_bytes=settings.min_free_bytes)
         keys = KeyDirectory(database, clock)
         stack.push_async_callback(keys.aclose)
+        behind = livekit_behind(
+            settings, database.secret_box, http_url=local_url, follow_only=local_url is None
+        )
+        livekit = await stack.enter_async_context(
+            open_livekit(behind, database, recorder, RoomNames(started.project_id), clock)
+        )
         conversions = VideoConversions(database, engine, storage, fetcher, spool, _policy(settings))
         webhooks = WebhookService(database, sender, clock, check_url=sender.check_url, wake=relay.wake)
         worker = None
@@ -171,6 +194,7 @@ async def open_backend(
                 handlers=(ConversionHandler(workshop),),
                 relay=relay,
                 maintenance=Maintenance(database, clock, objects, work_folder, settings.data_dir / "uploads"),
+                reconciler=livekit.reconciler,
             )
         yield Backend(
             settings=settings,
@@ -179,10 +203,12 @@ async def open_backend(
             keys=keys,
             services={
                 "ProjectService": Projects(database, clock, on_key_revoked=keys.forget),
+                "RoomService": livekit.rooms,
                 "VideoConversionService": conversions,
                 "WebhookService": webhooks,
             },
             objects=objects,
+            livekit=livekit,
             started=started,
             worker=worker,
         )

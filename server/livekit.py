@@ -1,14 +1,28 @@
-"""Which LiveKit stands behind this server, from the settings: for the composition root and for commands."""
+"""The LiveKit side of the composition root: which LiveKit stands behind this server, and what is built on it."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
 from adapters.livekit.configured import AbsentLiveKit, ConfiguredLiveKit
 from adapters.livekit.embedded import EmbeddedLiveKit
+from adapters.livekit.gateway import TwirpGateway
 from adapters.livekit.options import EmbeddedOptions
 from adapters.livekit.ports import PortPlan
+from adapters.livekit.rooms import LiveKitRooms
 from adapters.livekit.server_config import Binding
+from server.clock import Clock
+from server.domain.room_names import RoomNames
 from server.ports.secret_box import SecretBox
+from server.ports.unit_of_work import Database
+from server.rooms.intake import LiveKitWebhooks
+from server.rooms.journal import RoomJournal
+from server.rooms.reconcile import Reconciler
+from server.services.rooms import Rooms
 from server.settings import Settings
+from server.webhooks.recorder import OutboxRecorder
 
 LiveKitBehind = ConfiguredLiveKit | EmbeddedLiveKit | AbsentLiveKit
 WEBHOOK_PATH = "/livekit/webhook"
@@ -54,3 +68,36 @@ def livekit_behind(
         ),
         box,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LiveKitSide:
+    """`reconciler` is None where there is no LiveKit to compare with."""
+
+    source: LiveKitBehind
+    rooms: Rooms
+    intake: LiveKitWebhooks
+    reconciler: Reconciler | None
+
+
+@asynccontextmanager
+async def open_livekit(
+    source: LiveKitBehind, database: Database, recorder: OutboxRecorder, names: RoomNames, clock: Clock
+) -> AsyncIterator[LiveKitSide]:
+    """Starts the LiveKit if it is ours to start, without waiting for it, and closes everything in reverse."""
+    async with AsyncExitStack() as stack:
+        await source.start()
+        stack.push_async_callback(source.aclose)
+        gateway = TwirpGateway(source, clock)
+        stack.push_async_callback(gateway.close)
+        listing = LiveKitRooms(gateway)
+        journal = RoomJournal(database, recorder, names, clock)
+        intake = LiveKitWebhooks(source, journal, clock)
+        stack.push_async_callback(intake.aclose)
+        absent = isinstance(source, AbsentLiveKit)
+        yield LiveKitSide(
+            source=source,
+            rooms=Rooms(listing, source, names, journal, database, clock),
+            intake=intake,
+            reconciler=None if absent else Reconciler(database, listing, journal, clock),
+        )

@@ -33,11 +33,13 @@ from server.start import opened_backend
 from server.transports.asgi import HttpApp, Readiness
 from server.transports.exchange import BodyLimits
 from server.transports.grpc_server import GrpcServer
+from server.transports.livekit_webhook import livekit_webhook_routes
 from server.transports.objects import object_routes
 from server.transports.player import player_routes
 
 WEB = Path(__file__).resolve().parent.parent / "web"
 _PROBE_TIMEOUT_SEC = 2.0
+_LIVEKIT_WAIT_SEC = 20.0
 _log = structlog.get_logger("serve")
 
 
@@ -88,8 +90,11 @@ async def _serve(settings: Settings, role: Role, announce: Announce) -> None:
         return
     listener = bind_http(settings.http_host, settings.http_port)
     try:
+        local_url = _local_url(settings, listener.getsockname()[1])
         url = _public_url(settings, listener.getsockname()[1])
-        async with opened_backend(settings, public_url=url, with_worker=role is Role.ALL) as backend:
+        async with opened_backend(
+            settings, public_url=url, with_worker=role is Role.ALL, local_url=local_url
+        ) as backend:
             await _run(Front(backend, role), backend.worker, listener, announce, stop)
     finally:
         listener.close()
@@ -101,6 +106,8 @@ async def _run(
     http = await front.start(listener)
     if worker is not None:
         await worker.start()
+    # Without a LiveKit everything but rooms works, so the server is ready all the same.
+    await front.livekit.wait_ready(_LIVEKIT_WAIT_SEC)
     front.ready = True
     announce(front.announcement(listener.getsockname()[1]))
     stopping = asyncio.create_task(stop.wait())
@@ -121,6 +128,7 @@ class Front:
     def __init__(self, backend: Backend, role: Role) -> None:
         self.settings = backend.settings
         self.ready = False
+        self.livekit = backend.livekit.source
         self._backend = backend
         self._role = role
         self._grpc_port = 0
@@ -139,7 +147,11 @@ class Front:
             self._dispatcher,
             metrics=metrics,
             readiness=self._readiness,
-            routes=[*object_routes(backend.objects), *player_routes(WEB)],
+            routes=[
+                *object_routes(backend.objects),
+                *player_routes(WEB),
+                *livekit_webhook_routes(backend.livekit.intake),
+            ],
             limits=BodyLimits(upload_bytes=self.settings.max_upload_bytes),
         )
         self._grpc = GrpcServer(registry, self._dispatcher, reflection_on=self.settings.grpc_reflection)
@@ -175,8 +187,19 @@ class Front:
 
     async def _readiness(self) -> Readiness:
         database = await self._database_answers()
-        details = {"role": self._role.value, "database": "ok" if database else "unavailable"}
+        details = {
+            "role": self._role.value,
+            "database": "ok" if database else "unavailable",
+            "livekit": await self._livekit_state(),
+        }
         return Readiness(self.ready and database, details)
+
+    async def _livekit_state(self) -> str:
+        try:
+            await self.livekit.address()
+        except ServiceError as error:
+            return f"unavailable: {error.message}"
+        return "ok"
 
     async def _database_answers(self) -> bool:
         with suppress(ServiceError, TimeoutError):
@@ -220,6 +243,10 @@ def _stop_on_signals() -> asyncio.Event:
 def _public_url(settings: Settings, port: int) -> str:
     if settings.public_url:
         return str(settings.public_url).rstrip("/")
+    return _local_url(settings, port)
+
+
+def _local_url(settings: Settings, port: int) -> str:
     return f"http://{_in_url(_reachable(settings.http_host))}:{port}"
 
 

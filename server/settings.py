@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     public_url: HttpUrl | None = Field(
         None, description="Address under which clients reach HTTP; default `http://<host>:<port>`."
     )
-    grpc_reflection: bool = Field(True, description="Serve gRPC reflection.")
+    grpc_reflection: bool = Field(default=True, description="Serve gRPC reflection.")
 
     # --- state
     data_dir: Path = Field(
@@ -130,7 +130,7 @@ class Settings(BaseSettings):
 
     # --- safety
     allow_private_urls: bool = Field(
-        False,
+        default=False,
         description="Let input, webhook and stream URLs reach private addresses and any port. Development only.",
     )
     rate_limit_per_minute: int = Field(0, ge=0, description="Calls a minute and API key; 0 means no limit.")
@@ -143,7 +143,7 @@ class Settings(BaseSettings):
     livekit_api_secret: SecretStr | None = Field(None, description="Its API secret.")
     livekit_server: Path | None = Field(None, description="livekit-server binary for the embedded LiveKit.")
     livekit_embedded: bool = Field(
-        True, description="Start an embedded LiveKit when no LiveKit is configured."
+        default=True, description="Start an embedded LiveKit when no LiveKit is configured."
     )
     livekit_public_url: str | None = Field(None, description="Websocket address given to participants.")
     livekit_port: Port = Field(7880, description="Signal port of the embedded LiveKit.")

@@ -16,10 +16,12 @@ class StartError(Exception):
 
 
 @asynccontextmanager
-async def opened_backend(settings: Settings, *, public_url: str, with_worker: bool) -> AsyncIterator[Backend]:
+async def opened_backend(
+    settings: Settings, *, public_url: str, with_worker: bool, local_url: str | None = None
+) -> AsyncIterator[Backend]:
     """`open_backend`, raising StartError for what the operator has to mend; faults inside the block pass as they are."""
     async with AsyncExitStack() as stack:
-        opening = open_backend(settings, public_url=public_url, with_worker=with_worker)
+        opening = open_backend(settings, public_url=public_url, with_worker=with_worker, local_url=local_url)
         try:
             backend = await stack.enter_async_context(opening)
         except ServiceError as error:
