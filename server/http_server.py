@@ -55,7 +55,8 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=BoundedHttpProtocol,
-                ws="none",
+                # Signalling of participants is all that is served over websockets.
+                ws="wsproto",
                 lifespan="off",
                 log_config=None,
                 log_level="warning",

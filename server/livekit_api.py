@@ -6,28 +6,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from server.auth.livekit import LiveKitAuthoriser
+from server.auth.livekit_join import JoinTokens
 from server.auth.livekit_tokens import LiveKitPairs, LiveKitTokens
 from server.clock import Clock
 from server.domain.room_names import RoomNames
-from server.ports.livekit import LiveKitGateway, LiveKitSource
+from server.ports.livekit import LiveKitGateway, LiveKitSource, SignalClient
 from server.ports.unit_of_work import Database
+from server.rpc.dispatch import Dispatcher
 from server.rpc.livekit_services import livekit_services
-from server.rpc.registry import ServiceBinding
+from server.rpc.registry import Registry, ServiceBinding
 from server.services.livekit_forward import LiveKitForward, PendingEgress, PendingIngress
 from server.services.livekit_rooms import LiveKitRoomService
+from server.transports.livekit_app import LiveKitApp
+from server.transports.livekit_signal import LiveKitSignal
+from server.transports.livekit_twirp import LiveKitTwirp
 
 
 @dataclass(frozen=True, slots=True)
 class LiveKitApi:
-    """`services` go into the registry; `pairs.forget` must hear of every revoked pair."""
+    """`services` go into the registry, `app` in front of it; `pairs.forget` must hear of every revoked pair."""
 
     pairs: LiveKitPairs
     tokens: LiveKitTokens
     services: Sequence[ServiceBinding]
+    signal: LiveKitSignal
+
+    def app(self, registry: Registry, dispatcher: Dispatcher) -> LiveKitApp:
+        """The HTTP side over the registry that `services` are in."""
+        return LiveKitApp(LiveKitTwirp(registry, dispatcher, self.tokens), self.signal)
 
 
 def livekit_api(
-    database: Database, livekit: LiveKitSource, gateway: LiveKitGateway, names: RoomNames, clock: Clock
+    database: Database,
+    livekit: LiveKitSource,
+    gateway: LiveKitGateway,
+    signal: SignalClient,
+    names: RoomNames,
+    clock: Clock,
 ) -> LiveKitApi:
     """Works without a LiveKit too: then every call of a project with rights is `unavailable`, saying why."""
     pairs = LiveKitPairs(database, livekit, names.bootstrap_project_id)
@@ -39,4 +54,6 @@ def livekit_api(
         forward=LiveKitForward(gateway, names),
         authoriser=LiveKitAuthoriser(tokens),
     )
-    return LiveKitApi(pairs, tokens, services)
+    return LiveKitApi(
+        pairs, tokens, services, LiveKitSignal(livekit, signal, tokens, JoinTokens(pairs, names))
+    )

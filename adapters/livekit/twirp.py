@@ -89,7 +89,7 @@ class TwirpClient:
         except TimeoutError:
             return f"it did not answer within {timeout_sec:g} s"
         except (aiohttp.ClientError, OSError) as error:
-            return _cause(error)
+            return cause_of(error)
         except ServiceError as error:
             return error.message
         return None
@@ -115,30 +115,33 @@ class TwirpClient:
                         response.status, response.headers.get("Content-Type", ""), await response.read()
                     )
             except aiohttp.ClientConnectorError as error:
-                raise unavailable(f"LiveKit at {address.url} cannot be reached: {_cause(error)}") from error
+                raise unavailable(f"LiveKit at {address.url} cannot be reached: {cause_of(error)}") from error
             except (aiohttp.ClientError, OSError) as error:
                 if not again:
                     raise unavailable(
-                        f"the connection to LiveKit at {address.url} broke: {_cause(error)}"
+                        f"the connection to LiveKit at {address.url} broke: {cause_of(error)}"
                     ) from error
                 again = False
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            tls = ssl.create_default_context()
-            # Slim containers have no authorities of their own.
-            tls.load_verify_locations(certifi.where())
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=_MAX_CONNECTIONS, keepalive_timeout=_KEEPALIVE_SEC, ssl=tls
-                ),
-                # Deadlines are set per call; aiohttp's own 5 minutes would only cost a timer.
-                timeout=aiohttp.ClientTimeout(total=None),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": "baxcloud"},
-                skip_auto_headers=("Accept", "Accept-Encoding"),
-            )
+            self._session = open_session()
         return self._session
+
+
+def open_session(*, limit: int = _MAX_CONNECTIONS) -> aiohttp.ClientSession:
+    """A session for calls to LiveKit; at most `limit` connections, 0 for any number."""
+    tls = ssl.create_default_context()
+    # Slim containers have no authorities of their own.
+    tls.load_verify_locations(certifi.where())
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEEPALIVE_SEC, ssl=tls),
+        # Deadlines are set per call; aiohttp's own 5 minutes would only cost a timer.
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": "baxcloud"},
+        skip_auto_headers=("Accept", "Accept-Encoding"),
+    )
 
 
 # ListRoomsRequest{names: [" "]}; written out to keep protobuf out of the supervisor.
@@ -183,7 +186,7 @@ def _twirp_error(body: bytes) -> ServiceError | None:
     return ServiceError(code, message or f"LiveKit answered {code.value}", meta=shown)
 
 
-def _cause(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
     """What went wrong, without the address that the caller has already named."""
     if isinstance(error, aiohttp.ClientConnectorError):
         error = error.os_error

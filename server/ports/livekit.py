@@ -57,3 +57,54 @@ class LiveKitGateway(Protocol):
         reached.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SignalAnswer:
+    """What LiveKit said over plain HTTP."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+class SignalRefused(Exception):
+    """LiveKit did not let a participant in; `answer` is for the participant."""
+
+    def __init__(self, answer: SignalAnswer) -> None:
+        super().__init__(f"HTTP {answer.status}")
+        self.answer = answer
+
+
+class SignalConnection(Protocol):
+    """One participant's signalling; text and binary messages pass as they are."""
+
+    async def send(self, message: str | bytes) -> None:
+        """Raise ConnectionError when it has ended."""
+        ...
+
+    async def receive(self) -> str | bytes | None:
+        """The next message, None when it has ended."""
+        ...
+
+    @property
+    def close_code(self) -> int:
+        """Why it has ended, as websockets count it."""
+        ...
+
+    async def close(self, code: int) -> None: ...
+
+
+class SignalClient(Protocol):
+    """LiveKit's `/rtc`. `path` and `query` are the participant's, the query without its token; `headers` go along.
+
+    Both raise ServiceError unavailable when LiveKit cannot be reached in time.
+    """
+
+    async def get(self, path: str, query: str, token: str, headers: Mapping[str, str]) -> SignalAnswer: ...
+
+    async def connect(
+        self, path: str, query: str, token: str, headers: Mapping[str, str]
+    ) -> SignalConnection:
+        """Raise SignalRefused."""
+        ...

@@ -62,7 +62,11 @@ class HttpApp:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._livekit is not None and self._livekit.takes(scope):
+        if (
+            self._livekit is not None
+            and scope["type"] in ("http", "websocket")
+            and self._livekit.takes(scope)
+        ):
             await self._livekit(scope, receive, send)
             return
         if scope["type"] != "http":

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from adapters.db.unit_of_work import SqlDatabase
 from adapters.livekit.configured import ConfiguredLiveKit
 from adapters.livekit.gateway import TwirpGateway
+from adapters.livekit.signal import AiohttpSignal
 from server.clock import SystemClock
 from server.domain.project import LiveKitKey, Project
 from server.domain.room_names import RoomNames
@@ -29,7 +30,6 @@ from server.rpc.idempotency import IdempotencyKeys
 from server.rpc.registry import Registry
 from server.transports.asgi import HttpApp, Readiness
 from server.transports.grpc_server import GrpcServer
-from server.transports.livekit_app import LiveKitApp
 
 BOOTSTRAP = ProjectId("cl_default")
 OTHER = ProjectId("cl_other")
@@ -138,7 +138,8 @@ async def serving_livekit(
     """The same for any source of a LiveKit; the projects exist already."""
     clock = SystemClock()
     gateway = TwirpGateway(source)
-    api = livekit_api(database, source, gateway, NAMES, clock)
+    signal = AiohttpSignal(source)
+    api = livekit_api(database, source, gateway, signal, NAMES, clock)
     registry = Registry(list(api.services))
     metrics = RpcMetrics(CollectorRegistry())
     dispatcher = Dispatcher(idempotency=IdempotencyKeys(database, clock), clock=clock, metrics=metrics)
@@ -151,7 +152,7 @@ async def serving_livekit(
         dispatcher,
         metrics=metrics,
         readiness=ready,
-        livekit=LiveKitApp(registry, dispatcher, api.tokens),
+        livekit=api.app(registry, dispatcher),
     )
     grpc_server = GrpcServer(registry, dispatcher)
     grpc_port = await grpc_server.start("127.0.0.1:0")
@@ -169,4 +170,5 @@ async def serving_livekit(
         await grpc_server.stop(1.0)
         await dispatcher.aclose()
         await gateway.close()
+        await signal.close()
         listener.close()
