@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import shutil
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ from tests.servers.livekit import LiveKitServer, livekit_server
 from tests.servers.postgres import PostgresServer, postgres_server
 
 _TEMPLATE = "migrated_template"
+
+# Shells start background jobs with SIGINT ignored, and children inherit that: Ctrl-C could not be tested there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Eventually(Protocol):
