@@ -168,6 +168,11 @@ async def open_backend(
         livekit = await stack.enter_async_context(
             open_livekit(behind, database, recorder, RoomNames(started.project_id), clock)
         )
+
+        def forget_key(key_id: str) -> None:
+            keys.forget(key_id)
+            livekit.api.pairs.forget(key_id)
+
         conversions = VideoConversions(database, engine, storage, fetcher, spool, _policy(settings))
         webhooks = WebhookService(database, sender, clock, check_url=sender.check_url, wake=relay.wake)
         worker = None
@@ -202,7 +207,7 @@ async def open_backend(
             database=database,
             keys=keys,
             services={
-                "ProjectService": Projects(database, clock, on_key_revoked=keys.forget),
+                "ProjectService": Projects(database, clock, on_key_revoked=forget_key),
                 "RoomService": livekit.rooms,
                 "VideoConversionService": conversions,
                 "WebhookService": webhooks,

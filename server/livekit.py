@@ -13,8 +13,10 @@ from adapters.livekit.options import EmbeddedOptions
 from adapters.livekit.ports import PortPlan
 from adapters.livekit.rooms import LiveKitRooms
 from adapters.livekit.server_config import Binding
+from adapters.livekit.signal import AiohttpSignal
 from server.clock import Clock
 from server.domain.room_names import RoomNames
+from server.livekit_api import LiveKitApi, livekit_api
 from server.ports.secret_box import SecretBox
 from server.ports.unit_of_work import Database
 from server.rooms.intake import LiveKitWebhooks
@@ -72,12 +74,13 @@ def livekit_behind(
 
 @dataclass(frozen=True, slots=True)
 class LiveKitSide:
-    """`reconciler` is None where there is no LiveKit to compare with."""
+    """`reconciler` is None where there is no LiveKit to compare with; `api` is LiveKit's own, in front of it."""
 
     source: LiveKitBehind
     rooms: Rooms
     intake: LiveKitWebhooks
     reconciler: Reconciler | None
+    api: LiveKitApi
 
 
 @asynccontextmanager
@@ -90,6 +93,8 @@ async def open_livekit(
         stack.push_async_callback(source.aclose)
         gateway = TwirpGateway(source, clock)
         stack.push_async_callback(gateway.close)
+        signal = AiohttpSignal(source)
+        stack.push_async_callback(signal.close)
         listing = LiveKitRooms(gateway)
         journal = RoomJournal(database, recorder, names, clock)
         intake = LiveKitWebhooks(source, journal, clock)
@@ -100,4 +105,5 @@ async def open_livekit(
             rooms=Rooms(listing, source, names, journal, database, clock),
             intake=intake,
             reconciler=None if absent else Reconciler(database, listing, journal, clock),
+            api=livekit_api(database, source, gateway, signal, names, clock),
         )

@@ -134,7 +134,8 @@ class Front:
         self._grpc_port = 0
         metrics = RpcMetrics(CollectorRegistry())
         authoriser = KeyAuthoriser(backend.keys, admin_token=admin_token(self.settings))
-        registry = Registry(own_services(backend.services, authoriser))
+        api = backend.livekit.api
+        registry = Registry([*own_services(backend.services, authoriser), *api.services])
         self._dispatcher = Dispatcher(
             idempotency=IdempotencyKeys(backend.database, backend.clock),
             clock=backend.clock,
@@ -153,6 +154,7 @@ class Front:
                 *livekit_webhook_routes(backend.livekit.intake),
             ],
             limits=BodyLimits(upload_bytes=self.settings.max_upload_bytes),
+            livekit=api.app(registry, self._dispatcher),
         )
         self._grpc = GrpcServer(registry, self._dispatcher, reflection_on=self.settings.grpc_reflection)
         self._http: HttpServer | None = None

@@ -10,7 +10,8 @@ from typing import Protocol
 
 class DownloadError(Exception):
     """The source could not be had after all tries. `message` is for the caller (VC-73), e.g.
-    `HTTP 403 fetching input URL after 3 retries`. `timed_out` picks DOWNLOAD_TIMEOUT over DOWNLOAD_FAILED."""
+    `HTTP 403 fetching input URL after 3 retries`. `timed_out` picks DOWNLOAD_TIMEOUT over DOWNLOAD_FAILED.
+    """
 
     def __init__(self, message: str, *, timed_out: bool = False) -> None:
         super().__init__(message)
@@ -27,12 +28,14 @@ class Downloaded:
 class SourceFetcher(Protocol):
     def check_url(self, url: str, *, field: str) -> None:
         """Syntax only, without a look-up: raise ServiceError invalid_argument naming `field` for what can never be
-        fetched (scheme, userinfo, control characters, literal private address, port)."""
+        fetched (scheme, userinfo, control characters, literal private address, port).
+        """
         ...
 
     async def fetch(
         self, url: str, destination: Path, *, on_progress: Callable[[int, int | None], None]
     ) -> Downloaded:
         """1 + 3 tries, continuing by Range where the source allows. `on_progress(received, total)` in bytes.
-        Raise DownloadError, or OSError when the local disk fails."""
+        Raise DownloadError, or OSError when the local disk fails.
+        """
         ...

@@ -22,7 +22,10 @@ UNCHANGED = "***"
 
 
 class Projects:
-    """Implements `baxcloud.v1.ProjectService`. `on_key_revoked(key_id)` drops what this process has cached of a key."""
+    """Implements `baxcloud.v1.ProjectService`.
+
+    `on_key_revoked(key_id)` drops what this process has cached of an API key or, by its key, of a LiveKit-style pair.
+    """
 
     def __init__(self, database: Database, clock: Clock, *, on_key_revoked: Callable[[str], None]) -> None:
         self._database = database
@@ -146,6 +149,7 @@ class Projects:
             if not await tx.keys.revoke_livekit_key(project.id, request.api_key):
                 raise not_found("LiveKit key", request.api_key)
             await tx.commit()
+        self._on_key_revoked(request.api_key)
         return Empty()
 
     async def get_usage(self, request: pb.GetUsageRequest, ctx: CallContext) -> pb.Usage:
