@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from google.protobuf import empty_pb2
@@ -17,6 +17,7 @@ from server.errors import Code, ServiceError, invalid, not_found
 from server.ids import EventId, ProjectId, new_id, new_webhook_secret
 from server.ports.unit_of_work import Database, UnitOfWork
 from server.ports.webhook_sender import WebhookSender
+from server.services.messages import from_timestamp, page_of
 from server.webhooks.envelopes import core_event
 from server.webhooks.events import TEST_EVENT, check_patterns
 from server.webhooks.signing import delivery_headers
@@ -27,8 +28,6 @@ DEFAULT_OVERLAP_SEC = 86_400
 
 _MAX_ENDPOINTS = 100
 _MAX_SECRETS = 5
-_DEFAULT_LIMIT = 20
-_MAX_LIMIT = 100
 
 
 class UrlCheck(Protocol):
@@ -172,7 +171,7 @@ class WebhookService:
     ) -> pb.ReplayWebhookResponse:
         """Exactly one of `event_id` and `since`; at most 30 days back, because older events are gone (B-16)."""
         event_id = EventId(request.event_id) if request.HasField("event_id") else None
-        since = request.since.ToDatetime(tzinfo=UTC) if request.HasField("since") else None
+        since = from_timestamp(request.since, field="since") if request.HasField("since") else None
         now = self._clock.now()
         _check_replay(event_id, since, now)
         async with self._database.begin() as tx:
@@ -190,8 +189,7 @@ class WebhookService:
         self, request: pb.ListDeliveriesRequest, ctx: CallContext
     ) -> pb.ListDeliveriesResponse:
         """Attempts, newest first (WB-47)."""
-        page = request.page if request.HasField("page") else 1
-        limit = _limit(request)
+        page, limit = page_of(request)
         async with self._database.read() as tx:
             endpoint_id = None
             if request.HasField("webhook_id"):
@@ -239,12 +237,6 @@ def _check_replay(event_id: EventId | None, since: datetime | None, now: datetim
         raise invalid("since", f"must be within the last {REPLAY_WINDOW.days} days")
     if since is not None and since > now:
         raise invalid("since", "must not be in the future")
-
-
-def _limit(request: pb.ListDeliveriesRequest) -> int:
-    if request.HasField("limit"):
-        return min(request.limit, _MAX_LIMIT)
-    return min(request.page_size, _MAX_LIMIT) if request.HasField("page_size") else _DEFAULT_LIMIT
 
 
 def _attempt(attempt: DeliveryAttempt) -> pb.WebhookDelivery:
