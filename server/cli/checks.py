@@ -9,10 +9,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from server.cli.check import Check
 from server.cli.livekit import livekit_checks
 from server.cli.output import Failed
 from server.settings import Settings
@@ -24,21 +23,6 @@ _VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 # What a conversion cannot do without, and what makes some sources or later outputs possible.
 _NEEDED_ENCODERS = ("libx264", "aac", "mjpeg")
 _FURTHER_ENCODERS = ("libvpx-vp9", "libopus", "libx265", "libsvtav1")
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding. `needed`: the server does not run without it. `remedy` is a command or a sentence."""
-
-    name: str
-    ok: bool
-    detail: str
-    needed: bool = False
-    remedy: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        found = {"name": self.name, "ok": self.ok, "needed": self.needed, "detail": self.detail}
-        return found if self.ok or not self.remedy else {**found, "remedy": self.remedy}
 
 
 def run_checks() -> list[Check]:

@@ -16,7 +16,7 @@ from server.cli.output import Failed, note, print_fields, print_json
 
 if TYPE_CHECKING:
     from generated.baxcloud.v1 import video_conversion_pb2 as pb
-    from server.cli.connection import Api
+    from server.cli.api import Api
 
 
 def convert(
@@ -114,7 +114,8 @@ async def _submit(api: Api, source: str, options: pb.UploadOptions) -> dict[str,
 async def _abandon(api: Api, job_id: str) -> None:
     """Ctrl-C: a job that has not begun is cancelled; one that runs on a server goes on, one that runs here stops."""
     from generated.baxcloud.v1 import video_conversion_pb2 as pb
-    from server.cli.connection import Refused, server_url
+    from server.cli.api import Refused
+    from server.cli.connection import server_url
 
     if server_url() is None:
         from server.cli.local import LocalApi

@@ -10,7 +10,7 @@ import typer
 from server.cli.output import Failed, print_fields, print_json, print_table
 
 if TYPE_CHECKING:
-    from server.cli.connection import Api
+    from server.cli.api import Api
 
 app = typer.Typer(
     help="Conversion jobs: list, get, watch, cancel.", no_args_is_help=True, rich_markup_mode=None

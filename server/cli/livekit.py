@@ -12,7 +12,7 @@ from server.cli.output import Failed, note, print_fields, print_json
 
 if TYPE_CHECKING:
     from adapters.livekit.media_probe import MediaProbe
-    from server.cli.checks import Check
+    from server.cli.check import Check
     from server.ports.livekit import LiveKitStatus
     from server.settings import Settings
 
@@ -63,7 +63,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 def livekit_checks(settings: Settings) -> list[Check]:
     """The rows of `bax doctor`."""
     from adapters.livekit.binary import INSTALL, RELEASE, cached_binary
-    from server.cli.checks import Check
+    from server.cli.check import Check
 
     found, media = asyncio.run(_look(settings))
     checks = []

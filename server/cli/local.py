@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry
 from generated.baxcloud.v1 import options_pb2
 from generated.baxcloud.v1 import video_conversion_pb2 as conversion_pb
 from server.app import Backend
+from server.cli.api import CHUNK_BYTES, Refused, find_method
 from server.cli.configuration import settings_from
-from server.cli.connection import CHUNK_BYTES, Refused, find_method
 from server.cli.output import Failed, note
 from server.context import Caller, CallerKind
 from server.errors import ServiceError

@@ -17,7 +17,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from generated.baxcloud.v1 import video_conversion_pb2 as conversion_pb
-from server.cli.connection import CHUNK_BYTES, Refused, Server, find_method
+from server.cli.api import CHUNK_BYTES, Refused, Server, find_method
 from server.cli.output import Failed
 
 _CONNECT_SEC = 10.0
