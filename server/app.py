@@ -116,11 +116,7 @@ async def open_backend(
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        keyring = (
-            settings.secret_keys.get_secret_value()
-            if settings.secret_keys
-            else load_or_create_keys(settings.data_dir)
-        )
+        keyring = _keyring(settings)
         database = await open_database(settings.database, AesGcmSecretBox.parse(keyring), clock=clock)
         stack.push_async_callback(database.close)
         started = await bootstrap(database, settings, clock)
@@ -129,36 +125,16 @@ async def open_backend(
         objects = LocalObjects(
             settings.data_dir / "objects", public_url=public_url, signer=_signer(keyring), clock=clock
         )
-
-        async def vet(url: str) -> Sequence[str]:
-            return (await guard.resolve(url, Purpose.STORAGE)).addresses
-
-        storage = Storage(objects, guard=vet, options=patience.storage)
+        storage = _storage(objects, guard, patience)
         stack.push_async_callback(storage.close)
         sender = HttpWebhookSender(guard, timeout_sec=settings.webhook_timeout_sec)
         stack.push_async_callback(sender.close)
-        relay = WebhookRelay(
-            database,
-            sender,
-            clock,
-            owner=f"{socket.gethostname()}-{secrets.token_hex(4)}",
-            options=RelayOptions(
-                schedule=RetrySchedule(
-                    tuple(timedelta(seconds=pause) for pause in settings.webhook_schedule_sec)
-                ),
-                lease=timedelta(seconds=settings.webhook_timeout_sec * 3),
-            ),
-        )
+        relay = _relay(settings, database, sender, clock)
         recorder = OutboxRecorder(relay.wake)
         engine = LeaseJobEngine(
             database, recorder, clock, change_feed(settings.database), _engine_options(settings)
         )
-        fetcher = HttpSourceFetcher(
-            guard,
-            limits=replace(
-                patience.source, max_bytes=settings.max_input_bytes, total_sec=settings.download_timeout_sec
-            ),
-        )
+        fetcher = _fetcher(settings, guard, patience)
         spool = FolderSpool(settings.data_dir / "uploads", min_free_bytes=settings.min_free_bytes)
         keys = KeyDirectory(database, clock)
         stack.push_async_callback(keys.aclose)
@@ -173,32 +149,16 @@ async def open_backend(
             keys.forget(key_id)
             livekit.api.pairs.forget(key_id)
 
-        conversions = VideoConversions(database, engine, storage, fetcher, spool, _policy(settings))
-        webhooks = WebhookService(database, sender, clock, check_url=sender.check_url, wake=relay.wake)
         worker = None
         if with_worker:
-            work_folder = settings.data_dir / "work"
-            workshop = Workshop(
-                database=database,
-                storage=storage,
-                fetcher=fetcher,
-                spool=spool,
-                encoder=FfmpegEncoder(
-                    str(settings.ffmpeg) if settings.ffmpeg else None,
-                    stall_timeout_sec=patience.stall_timeout_sec,
-                ),
-                clock=clock,
-                folder=work_folder,
-                limits=MediaLimits(max_duration_sec=settings.max_input_duration_sec),
-                retry_delay_sec=patience.retry_delay_sec,
-                disk_full_delay_sec=patience.disk_full_delay_sec,
-                min_free_bytes=settings.min_free_bytes,
-            )
+            workshop = _workshop(settings, database, storage, fetcher, spool, clock, patience)
             worker = Worker(
                 engine=engine,
                 handlers=(ConversionHandler(workshop),),
                 relay=relay,
-                maintenance=Maintenance(database, clock, objects, work_folder, settings.data_dir / "uploads"),
+                maintenance=Maintenance(
+                    database, clock, objects, workshop.folder, settings.data_dir / "uploads"
+                ),
                 reconciler=livekit.reconciler,
             )
         yield Backend(
@@ -209,14 +169,77 @@ async def open_backend(
             services={
                 "ProjectService": Projects(database, clock, on_key_revoked=forget_key),
                 "RoomService": livekit.rooms,
-                "VideoConversionService": conversions,
-                "WebhookService": webhooks,
+                "VideoConversionService": VideoConversions(
+                    database, engine, storage, fetcher, spool, _policy(settings)
+                ),
+                "WebhookService": WebhookService(
+                    database, sender, clock, check_url=sender.check_url, wake=relay.wake
+                ),
             },
             objects=objects,
             livekit=livekit,
             started=started,
             worker=worker,
         )
+
+
+def _keyring(settings: Settings) -> str:
+    if settings.secret_keys:
+        return settings.secret_keys.get_secret_value()
+    return load_or_create_keys(settings.data_dir)
+
+
+def _storage(objects: LocalObjects, guard: NetGuard, patience: Patience) -> Storage:
+    async def vet(url: str) -> Sequence[str]:
+        return (await guard.resolve(url, Purpose.STORAGE)).addresses
+
+    return Storage(objects, guard=vet, options=patience.storage)
+
+
+def _relay(
+    settings: Settings, database: SqlDatabase, sender: HttpWebhookSender, clock: Clock
+) -> WebhookRelay:
+    schedule = RetrySchedule(tuple(timedelta(seconds=pause) for pause in settings.webhook_schedule_sec))
+    return WebhookRelay(
+        database,
+        sender,
+        clock,
+        owner=f"{socket.gethostname()}-{secrets.token_hex(4)}",
+        # The lease must outlast a post, or a slow endpoint's delivery would be taken over while it is under way.
+        options=RelayOptions(schedule=schedule, lease=timedelta(seconds=settings.webhook_timeout_sec * 3)),
+    )
+
+
+def _fetcher(settings: Settings, guard: NetGuard, patience: Patience) -> HttpSourceFetcher:
+    limits = replace(
+        patience.source, max_bytes=settings.max_input_bytes, total_sec=settings.download_timeout_sec
+    )
+    return HttpSourceFetcher(guard, limits=limits)
+
+
+def _workshop(
+    settings: Settings,
+    database: SqlDatabase,
+    storage: Storage,
+    fetcher: HttpSourceFetcher,
+    spool: FolderSpool,
+    clock: Clock,
+    patience: Patience,
+) -> Workshop:
+    ffmpeg = str(settings.ffmpeg) if settings.ffmpeg else None
+    return Workshop(
+        database=database,
+        storage=storage,
+        fetcher=fetcher,
+        spool=spool,
+        encoder=FfmpegEncoder(ffmpeg, stall_timeout_sec=patience.stall_timeout_sec),
+        clock=clock,
+        folder=settings.data_dir / "work",
+        limits=MediaLimits(max_duration_sec=settings.max_input_duration_sec),
+        retry_delay_sec=patience.retry_delay_sec,
+        disk_full_delay_sec=patience.disk_full_delay_sec,
+        min_free_bytes=settings.min_free_bytes,
+    )
 
 
 def _signer(keyring: str) -> CapabilitySigner:
