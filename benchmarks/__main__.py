@@ -24,6 +24,7 @@ TITLES = {
     "idle": "Idle server",
     "webhooks": "Webhooks",
     "room_events": "Room events",
+    "livekit": "LiveKit's API",
     "command": "Command line",
 }
 

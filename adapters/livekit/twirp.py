@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import socket
@@ -21,6 +22,7 @@ from server.ports.livekit import LiveKitAddress
 
 DEFAULT_TIMEOUT_SEC = 5.0
 _MAX_CONNECTIONS = 256
+_LARGE = 256 * 1024
 # Shorter than what proxies in front of a LiveKit grant, so that it is we who close an idle connection.
 _KEEPALIVE_SEC = 15.0
 _READS = ("List", "Get")
@@ -108,8 +110,10 @@ class TwirpClient:
         url = f"{address.url}/twirp/{method}"
         while True:
             try:
+                # aiohttp sends bytes in one piece, which holds everybody up when they are many.
+                data = io.BytesIO(request) if len(request) > _LARGE else request
                 async with self._open().post(
-                    url, data=request, headers=headers, allow_redirects=False
+                    url, data=data, headers=headers, allow_redirects=False
                 ) as response:
                     return _Answer(
                         response.status, response.headers.get("Content-Type", ""), await response.read()

@@ -10,6 +10,7 @@ import json
 from dataclasses import replace
 from functools import partial
 
+import structlog
 from google.protobuf.message import Message
 
 from server.auth.livekit_tokens import LiveKitTokens, TokenRefused, bearer
@@ -32,6 +33,7 @@ from server.transports.twirp import decode_protobuf
 
 PREFIX = "/twirp/livekit."
 MAX_BODY_BYTES = 10 * 1024 * 1024
+_log = structlog.get_logger("twirp")
 _JSON, _PROTOBUF = "application/json", "application/protobuf"
 
 
@@ -61,8 +63,8 @@ class LiveKitTwirp:
         except Exception as fault:
             if exchange.started:
                 raise
+            _log.error("twirp request failed", request_id=exchange.request_id, exc_info=fault)
             await _answer_error(exchange, to_service_error(fault, exchange.request_id))
-            raise
 
     async def _serve(self, exchange: Exchange) -> None:
         token = bearer(exchange.headers, access_token_of(exchange.scope))

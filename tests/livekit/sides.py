@@ -27,6 +27,9 @@ _CHOSEN = {
     "ssrcs", "region", "num_participants", "num_publishers", "updated_at", "timestamp_us", "start_time", "unix_micro",
     "ticks",
 }  # fmt: skip
+_CHOSEN |= {
+    head + "".join(map(str.capitalize, rest)) for head, *rest in (name.split("_") for name in _CHOSEN)
+}
 _COMPARED_HEADERS = (
     "content-type", "vary", "x-content-type-options", "access-control-allow-origin", "access-control-expose-headers",
     "access-control-allow-methods", "access-control-allow-headers", "access-control-max-age",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -100,7 +101,7 @@ class LiveKitStage:
             sent["content-type"] = kind
         if token is not None:
             sent["authorization"] = f"Bearer {token}"
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        data = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
         async with self.session.request(
             verb, (base or self.url) + path, data=data, headers=sent, allow_redirects=False
         ) as answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -73,15 +74,15 @@ async def test_sdk_with_our_address_alone(server: BaxServer, eventually: Eventua
 async def test_grpc_takes_the_same_tokens(server: BaxServer) -> None:
     """B-82: gRPC under the same names, with canonical codes."""
 
-    async def call(method: str, request: bytes, token: str | None) -> bytes:
+    async def ask(method: str, request: bytes, token: str | None) -> bytes:
         async with grpc.aio.insecure_channel(server.grpc_address) as channel:
             metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
-            reply: bytes = await channel.unary_unary(f"/livekit.{method}")(request, metadata=metadata)
+            call: Any = channel.unary_unary(f"/livekit.{method}")
+            reply: bytes = await call(request, metadata=metadata)
             return reply
 
     created = room_pb.CreateRoomRequest(name="by-grpc").SerializeToString()
-    reply = await call("RoomService/CreateRoom", created, OWN.token({"roomCreate": True}))
-    assert room_pb.DESCRIPTOR.message_types_by_name["ListRoomsResponse"] is not None
+    reply = await ask("RoomService/CreateRoom", created, OWN.token({"roomCreate": True}))
     assert b"by-grpc" in reply
     for token, code in (
         (None, grpc.StatusCode.UNAUTHENTICATED),
@@ -89,10 +90,10 @@ async def test_grpc_takes_the_same_tokens(server: BaxServer) -> None:
         (OWN.token({}), grpc.StatusCode.UNAUTHENTICATED),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await call("RoomService/CreateRoom", created, token)
+            await ask("RoomService/CreateRoom", created, token)
         assert refused.value.code() is code
     with pytest.raises(grpc.aio.AioRpcError) as pending:
-        await call(
+        await ask(
             "Egress/ListEgress",
             egress_pb.ListEgressRequest().SerializeToString(),
             OWN.token({"roomRecord": True}),
