@@ -20,6 +20,8 @@ _GRANTS = (
     "canSubscribeMetrics", "hidden", "recorder",
 )  # fmt: skip
 
+NO_EGRESS = "recording is not available on this server: it has no egress engine"
+
 
 class JoinTokens:
     """Between the tokens of projects and those of the LiveKit behind."""
@@ -92,6 +94,6 @@ class JoinTokens:
         if not isinstance(config, dict):
             return
         if config.get("egress"):
-            raise unavailable("recording is not available on this server: it has no egress engine")
+            raise unavailable(NO_EGRESS)
         if config.get("agents") and self.prefix(caller):
             raise TokenRefused("agents can be dispatched by the bootstrap project only")

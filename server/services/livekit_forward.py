@@ -8,12 +8,12 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from server.auth.livekit_join import NO_EGRESS
 from server.auth.livekit_tokens import LiveKitCaller
 from server.context import CallContext
 from server.domain.room_names import MARK, RoomNames
 from server.errors import failed_precondition, invalid, unavailable
 from server.ports.livekit import LiveKitGateway
-from server.services.livekit_rooms import NO_EGRESS
 
 # Dialling out and WhatsApp calls wait for people; LiveKit's SDKs wait as long.
 _TIMEOUT_SEC = 30.0

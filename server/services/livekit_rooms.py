@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
+from server.auth.livekit_join import NO_EGRESS
 from server.context import CallContext
 from server.domain.room_names import MARK, RoomNames
 from server.errors import ServiceError, failed_precondition, invalid, unavailable
@@ -29,7 +30,6 @@ _LIST_GRANTS = {"roomList": True}
 # LiveKit's own default for `PerformRpc`, and what it takes on top of the participant's answer.
 _RPC_TIMEOUT_SEC = 10.0
 _RPC_OVERHEAD_SEC = 5.0
-NO_EGRESS = "recording is not available on this server: it has no egress engine"
 
 
 class LiveKitRoomService:

@@ -156,7 +156,8 @@ def _outcome(task: asyncio.Task[int]) -> int:
 
 async def _deny(send: Send, answer: SignalAnswer) -> None:
     """An HTTP answer instead of the upgrade, as SDKs expect it."""
-    headers = [(b"content-length", str(len(answer.body)).encode())]
+    # The connection cannot be used for anything else afterwards.
+    headers = [(b"content-length", str(len(answer.body)).encode()), (b"connection", b"close")]
     if answer.content_type:
         headers.append((b"content-type", answer.content_type.encode("latin-1", "replace")))
     await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})

@@ -234,7 +234,7 @@ def tokens(pair: Pair, video: Mapping[str, Any]) -> dict[str, str]:
         "unsigned": f"{head}.{body}.",
         "swapped body": f"{head}.{body[:-2]}.{signature}",
         "not a token": "abc",
-        "oversized": good + "x" * 12_000,
+        "oversized": good + "x" * 40_000,
         "video is text": pair.token("admin"),  # type: ignore[arg-type]
         "flag is text": pair.token({**video, "roomList": "yes"}),
         "exp is text": pair.token(video, exp="soon"),
