@@ -37,8 +37,10 @@ The settings of all processes of one deployment must agree, except for addresses
 """
 # What a reader must know of a group beyond its settings.
 _NOTES = {
-    "LiveKit": "Reserved for rooms, egress and ingress, which answer `unimplemented` for now. Nothing is started or "
-    "contacted yet.",
+    "LiveKit": "With `BAX_LIVEKIT_URL`, which needs the key and the secret, that LiveKit is used; without it `bax serve` "
+    "starts one of its own. The ports below are of that one: a default that is taken is replaced by a free port, one that "
+    "you set is not. What LiveKit must be told, and which ports are open where, is in "
+    "[operations.md](operations.md#livekit). `BAX_RTMP_PORT` is reserved: ingress answers `unimplemented` for now.",
 }
 _CLIENT_INTRODUCTION = """\
 ## Clients and tools
