@@ -25,6 +25,7 @@ LEEWAY_SEC = 60.0
 CACHED_FOR_SEC = 5.0
 _CACHED_PAIRS = 10_000
 _CACHED_TOKENS = 4096
+_LONGEST_CACHED = 4096
 _FLAGS = (
     "roomCreate", "roomList", "roomRecord", "roomAdmin", "roomJoin", "ingressAdmin", "canPublish", "canSubscribe",
     "canPublishData", "canUpdateOwnMetadata", "canSubscribeMetrics", "hidden", "recorder", "agent",
@@ -163,7 +164,9 @@ class LiveKitTokens:
             raise TokenRefused("invalid API key")
         if known is None or known.secret != pair.secret:
             known = _verified(token, pair)
-            self._checked[token] = known
+            # Those with much metadata are rare, and checked again each time.
+            if len(token) <= _LONGEST_CACHED:
+                self._checked[token] = known
             while len(self._checked) > _CACHED_TOKENS:
                 self._checked.popitem(last=False)
         self._check_times(known)

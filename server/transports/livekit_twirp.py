@@ -14,7 +14,7 @@ import structlog
 from google.protobuf.message import Message
 
 from server.auth.livekit_tokens import LiveKitTokens, TokenRefused, bearer
-from server.errors import Code, ServiceError
+from server.errors import Code, ServiceError, unauthenticated
 from server.rpc.dispatch import Dispatcher
 from server.rpc.json_codec import TWIRP_JSON
 from server.rpc.registry import Method, Registry
@@ -33,6 +33,8 @@ from server.transports.twirp import decode_protobuf
 
 PREFIX = "/twirp/livekit."
 MAX_BODY_BYTES = 10 * 1024 * 1024
+# Decoding comes before the grant, so this is all that we decode for nobody.
+MAX_ANONYMOUS_BYTES = 256 * 1024
 _log = structlog.get_logger("twirp")
 _JSON, _PROTOBUF = "application/json", "application/protobuf"
 
@@ -68,7 +70,7 @@ class LiveKitTwirp:
 
     async def _serve(self, exchange: Exchange) -> None:
         token = bearer(exchange.headers, access_token_of(exchange.scope))
-        await self._tokens.verify(token)
+        caller = await self._tokens.verify(token)
         path = path_of(exchange.scope)
         service, slash, name = path.removeprefix("/twirp/").partition("/")
         methods = self._services.get(service) if slash else None
@@ -77,7 +79,7 @@ class LiveKitTwirp:
             return
         method = _routed(exchange, path, methods.get(name))
         kind = _content_type(exchange, path)
-        body = await exchange.body(MAX_BODY_BYTES)
+        body = await _body(exchange, known=caller.project_id is not None)
         call = exchange.call("twirp")
         if token and not call.headers.get("authorization"):
             call = replace(call, headers={**call.headers, "authorization": f"Bearer {token}"})
@@ -102,6 +104,15 @@ def _content_type(exchange: Exchange, path: str) -> str:
     if kind not in (_JSON, _PROTOBUF):
         raise _bad_route(f'unexpected Content-Type: "{given}"', "POST", path)
     return kind
+
+
+async def _body(exchange: Exchange, *, known: bool) -> bytes:
+    try:
+        return await exchange.body(MAX_BODY_BYTES if known else MAX_ANONYMOUS_BYTES)
+    except ServiceError as error:
+        if not known and error.reason == "BODY_TOO_LARGE":
+            raise unauthenticated("permissions denied") from None
+        raise
 
 
 def _bad_route(message: str, verb: str, path: str) -> ServiceError:

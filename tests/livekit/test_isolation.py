@@ -160,6 +160,8 @@ async def test_large_bodies(stage: LiveKitStage) -> None:
     answer = await stage.ask("RoomService/SendData", bytes(10 * 1024 * 1024 + 1), token)
     assert (answer.status, answer.content_type) == (413, "text/plain; charset=utf-8")
     assert answer.body == b"request body too large"
+    answer = await stage.ask("RoomService/SendData", b"{" + bytes(300 * 1024), None)
+    assert (answer.status, answer.json["code"]) == (401, "unauthenticated"), "not even decoded for nobody"
 
     async def endless() -> Any:
         for _ in range(200):

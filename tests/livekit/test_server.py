@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc
 import pytest
 from livekit import api, rtc
@@ -15,7 +17,7 @@ from livekit.protocol import room as room_pb
 from tests.conftest import Eventually
 from tests.livekit.stage import OWN, Pair
 from tests.servers.bax import ADMIN_TOKEN, BaxServer, bax_server
-from tests.servers.livekit import livekit_binary
+from tests.servers.livekit import LiveKitServer, livekit_binary
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +125,32 @@ def test_nothing_that_signs_is_logged(server: BaxServer) -> None:
         server.call("GET", f"/rtc?access_token={token}", None, {})
     for secret in (good, bad, good.split(".")[2], bad.split(".")[2], "abcdef.abcdef", OWN.api_secret):
         assert secret not in server.log
+
+
+async def test_open_sockets_do_not_hold_up_the_end(livekit_behind: LiveKitServer, tmp_path: Path) -> None:
+    """Participants are told to come back (1012), and the server is gone long before its grace of 60 s."""
+    address = livekit_behind.address
+    with bax_server(
+        tmp_path / "data",
+        livekit_url=address.url,
+        livekit_api_key=address.api_key,
+        livekit_api_secret=address.api_secret,
+        bootstrap_livekit_api_key=OWN.api_key,
+        bootstrap_livekit_api_secret=OWN.api_secret,
+        drain_grace_sec="60",
+    ) as server:
+        token = OWN.token({"roomJoin": True, "room": "ending"}, sub="ann")
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{server.url}/rtc", params={"access_token": token}) as socket,
+        ):
+            await socket.receive_bytes()
+            ended = asyncio.create_task(asyncio.to_thread(server.stop, within=30))
+            async with asyncio.timeout(30):
+                while (message := await socket.receive()).type is aiohttp.WSMsgType.BINARY:
+                    pass
+            assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1012)
+            assert await ended == 0
 
 
 def test_without_a_livekit(tmp_path: Path) -> None:
