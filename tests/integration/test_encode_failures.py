@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from adapters.ffmpeg.encoder import FfmpegEncoder
+from adapters.ffmpeg.subtitles import MAX_STREAMS, extract_subtitles
 from server.domain.ladder import ConversionSettings, EncodePlan, plan_encode
-from server.domain.media import TRANSCODE_FAILED, UNSUPPORTED_FORMAT, MediaError, MediaLimits
+from server.domain.media import (
+    TRANSCODE_FAILED,
+    UNSUPPORTED_FORMAT,
+    MediaError,
+    MediaInfo,
+    MediaLimits,
+    SubtitleStream,
+)
 from server.ports.encoder import EncodedSegment, EncodeReport
 from tests.integration.encode_stage import make_ladder
 from tests.integration.fake_ffmpeg import fake_ffmpeg
@@ -106,6 +115,37 @@ async def test_unknown_codec(clips: ClipFactory) -> None:
     with pytest.raises(MediaError, match="video codec is not supported") as caught:
         await plan_of(clips.unknown_codec())
     assert caught.value.code == UNSUPPORTED_FORMAT
+
+
+_WRITES_CUES = r"""
+for target; do :; done
+printf 'WEBVTT\n\n00:00.000 --> 00:01.000\nHello\n' > "${target#file:}"
+"""
+
+
+async def subtitled_with(count: int, source: Path) -> tuple[EncodePlan, MediaInfo]:
+    """As if the source had that many text streams."""
+    info = await FfmpegEncoder().probe(source)
+    streams = tuple(SubtitleStream(10 + number, "subrip") for number in range(count))
+    indexes = tuple(stream.index for stream in streams)
+    plan = plan_encode(info, ConversionSettings(("360p",), "ultrafast"))
+    return replace(plan, subtitle_indexes=indexes), replace(info, subtitles=streams)
+
+
+async def test_one_time_limit_for_all_subtitles(clips: ClipFactory, tmp_path: Path) -> None:
+    """Section 2.2: the second text stream never ends; it and the third, for which no time is left, are left out."""
+    plan, info = await subtitled_with(3, clips.clip())
+    script = f'{_WRITES_CUES}\ncase "$target" in */11.vtt) exec sleep 100;; esac'
+    binary = fake_ffmpeg(tmp_path, script)
+    tracks = await extract_subtitles(binary, plan, info, clips.clip(), timeout_sec=4)
+    assert [track.variant.name for track in tracks] == ["10"]
+
+
+async def test_a_source_of_countless_subtitles(clips: ClipFactory, tmp_path: Path) -> None:
+    """Section 2.2: a subtitle stream costs next to nothing to make, and a read of the whole source to convert."""
+    plan, info = await subtitled_with(MAX_STREAMS + 2, clips.clip())
+    tracks = await extract_subtitles(fake_ffmpeg(tmp_path, _WRITES_CUES), plan, info, clips.clip())
+    assert [track.variant.name for track in tracks] == [str(10 + number) for number in range(16)]
 
 
 async def test_source_of_subtitles_only(clips: ClipFactory) -> None:
