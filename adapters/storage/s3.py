@@ -42,6 +42,8 @@ _RETRYABLE_CODES = {
     "ThrottlingException",
     "TooManyRequests",
 }
+# What is left passes with the machine's trouble: too many open files, a disk that does not answer.
+_LASTING_FILE_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 _NO_BATCH_DELETE_CODES = {"NotImplemented", "MissingContentMD5", "MethodNotAllowed"}
 _REASONS = {
     "AccessDenied": "access denied",
@@ -372,7 +374,8 @@ class S3Store:
             raise self._error(f"{what}: {type(error).__name__}", retryable=False) from None
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else type(error).__name__
-            raise self._error(f"{what}: local file: {reason}", retryable=False) from None
+            passing = not isinstance(error, _LASTING_FILE_ERRORS)
+            raise self._error(f"{what}: local file: {reason}", retryable=passing) from None
 
     def _coded(self, what: str, code: str, status: int) -> S3Error:
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", code):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import resource
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -124,6 +126,36 @@ async def test_a_hang_ends(open_store: Opener, config: S3Config, proxy: FaultPro
     with pytest.raises(StorageError, match="no answer from the storage in time") as failed:
         await store.get_bytes("a.ts")
     assert failed.value.retryable
+
+
+@contextlib.contextmanager
+def no_file_can_be_opened() -> Iterator[None]:
+    """What is open stays open; every further one is EMFILE."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("content_type", ["video/mp4", "application/vnd.apple.mpegurl"])
+async def test_a_source_file_that_cannot_be_read_now(
+    open_store: Opener, config: S3Config, big: Path, content_type: str
+) -> None:
+    """Section 2.6: trouble of this machine passes, so the upload is worth another try; a missing file is not."""
+    store = await open_store(config)
+    # A playlist of one part is read at once, anything else part by part.
+    small = big.with_name("small")
+    small.write_bytes(bytes(MIB))
+    with no_file_can_be_opened(), pytest.raises(StorageError, match="Too many open files") as failed:
+        await store.put_file("a", small, content_type=content_type)
+    assert failed.value.retryable
+    with pytest.raises(StorageError, match="No such file") as failed:
+        await store.put_file("a", small.with_name("none"), content_type=content_type)
+    assert not failed.value.retryable
+    await store.put_file("a", small, content_type=content_type)
+    assert [item.size for item in await store.list()] == [MIB]
 
 
 async def test_access_denied_midway(
