@@ -170,7 +170,7 @@ async def open_backend(
                 "ProjectService": Projects(database, clock, on_key_revoked=forget_key),
                 "RoomService": livekit.rooms,
                 "VideoConversionService": VideoConversions(
-                    database, engine, storage, fetcher, spool, _policy(settings)
+                    database, engine, storage, fetcher, spool, _policy(settings), clock
                 ),
                 "WebhookService": WebhookService(
                     database, sender, clock, check_url=sender.check_url, wake=relay.wake

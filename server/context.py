@@ -32,7 +32,8 @@ class CallContext:
     """One call on its way through dispatch; services read it, transports build it.
 
     `headers` are lower-case request headers or gRPC metadata, kept out of `repr` because they hold credentials.
-    `deadline` is the moment after which nobody waits for the answer.
+    `deadline` is the moment after which nobody waits for the answer. `idempotency_key` is the caller's, on methods that
+    create something.
     """
 
     method: str
@@ -41,6 +42,7 @@ class CallContext:
     caller: Caller
     headers: Mapping[str, str] = field(repr=False)
     deadline: datetime | None = None
+    idempotency_key: str | None = None
 
     @property
     def project_id(self) -> ProjectId:

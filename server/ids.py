@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import string
 from typing import NewType
@@ -33,6 +34,16 @@ def new_project_id() -> ProjectId:
 def new_job_id() -> JobId:
     """`cm` + 23 characters (VC-27)."""
     return JobId("cm" + _random(_LOWER, 23))
+
+
+def derived_job_id(*parts: str) -> JobId:
+    """The same id for the same parts, in the form of `new_job_id`: a repeated call finds what it has made."""
+    number = int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest())
+    characters = []
+    for _ in range(23):
+        number, index = divmod(number, len(_LOWER))
+        characters.append(_LOWER[index])
+    return JobId("cm" + "".join(characters))
 
 
 def new_event_id() -> EventId:

@@ -7,18 +7,16 @@ import logging
 import shutil
 import time
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
 from server.clock import Clock
 from server.ids import JobId
-from server.ports.unit_of_work import Database
+from server.ports.unit_of_work import IDEMPOTENCY_KEPT, Database
 
 _logger = logging.getLogger(__name__)
 
 INTERVAL_SEC = 3600.0
-IDEMPOTENCY_KEPT = timedelta(hours=24)
 # Nothing younger is touched: an upload may still be arriving, a job's row may not be committed yet.
 MIN_AGE_SEC = 3600.0
 
@@ -79,7 +77,13 @@ def _old_entries(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     newest = time.time() - MIN_AGE_SEC
-    return [entry for entry in folder.iterdir() if entry.stat().st_mtime < newest]
+    old = []
+    for entry in folder.iterdir():
+        # Another worker may be tidying the same folder.
+        with suppress(FileNotFoundError):
+            if entry.stat().st_mtime < newest:
+                old.append(entry)
+    return old
 
 
 def _remove(entry: Path) -> None:

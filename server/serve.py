@@ -35,7 +35,7 @@ from server.transports.exchange import BodyLimits
 from server.transports.grpc_server import GrpcServer
 from server.transports.livekit_webhook import livekit_webhook_routes
 from server.transports.objects import object_routes
-from server.transports.player import player_routes
+from server.transports.player import page_routes
 
 WEB = Path(__file__).resolve().parent.parent / "web"
 _PROBE_TIMEOUT_SEC = 2.0
@@ -150,7 +150,7 @@ class Front:
             readiness=self._readiness,
             routes=[
                 *object_routes(backend.objects),
-                *player_routes(WEB),
+                *page_routes(WEB, self.livekit),
                 *livekit_webhook_routes(backend.livekit.intake),
             ],
             limits=BodyLimits(upload_bytes=self.settings.max_upload_bytes),

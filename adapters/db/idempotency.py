@@ -10,11 +10,11 @@ from adapters.db.session import AnyRow, Session, execute
 from adapters.db.tables import idempotency_keys
 from adapters.db.upsert import upsert
 from server.ports.secret_box import SecretBox
-from server.ports.unit_of_work import StoredReply
+from server.ports.unit_of_work import IDEMPOTENCY_KEPT, StoredReply
 
-KEPT_FOR = timedelta(hours=24)
-# A call that began and never ended (its process was killed) frees its key after this; longer than any upload lasts.
-RUNS_AT_MOST = timedelta(hours=1)
+# A call that began and never ended (its process was killed) frees its key after this. Calls end within a minute, and an
+# upload reserves its key only when its last byte is there.
+RUNS_AT_MOST = timedelta(minutes=5)
 
 _table = idempotency_keys
 _THIS = and_(
@@ -66,7 +66,7 @@ class SqlIdempotency:
         Of concurrent calls one reserves; on PostgreSQL the others wait here for its transaction.
         """
         this = _this(project_id, key, method)
-        times = {"v_now": now, "p_expired": now - KEPT_FOR, "p_stuck": now - RUNS_AT_MOST}
+        times = {"v_now": now, "p_expired": now - IDEMPOTENCY_KEPT, "p_stuck": now - RUNS_AT_MOST}
 
         def reserve(connection: Connection) -> AnyRow | None:
             # Twice if the call that held the key gives it up between the two statements.

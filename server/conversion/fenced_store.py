@@ -10,6 +10,8 @@ from pathlib import Path
 from server.ports.jobs import JobRun
 from server.ports.storage import ObjectStore, StoredObject
 
+# Key of a job's result: from its first write on objects of it may exist, for whoever cleans up after it.
+PUBLISHING = "publishing"
 # Far below any lease: whoever was suspended for a lease asks again before the next write.
 TRUST_SEC = 0.5
 
@@ -19,7 +21,7 @@ class FencedStore:
 
     Keys hold no attempt, so a worker that was suspended past its lease and wakes up would put its older playlist over
     the one that another worker has finished meanwhile. Ownership is confirmed before a write unless that was done in
-    the last `TRUST_SEC` seconds, before a deletion always.
+    the last `TRUST_SEC` seconds, before a deletion always. The first write is noted on the job beforehand.
     """
 
     def __init__(self, store: ObjectStore, run: JobRun) -> None:
@@ -27,12 +29,20 @@ class FencedStore:
         self._run = run
         self._asking = asyncio.Lock()
         self._confirmed_at = float("-inf")
+        self._noted = bool(run.job.result.get(PUBLISHING))
+
+    @property
+    def has_written(self) -> bool:
+        """Whether this attempt or an earlier one may have written anything."""
+        return self._noted
 
     async def put_file(self, key: str, path: Path, *, content_type: str) -> None:
+        await self._note()
         await self._confirm(TRUST_SEC)
         await self._store.put_file(key, path, content_type=content_type)
 
     async def put_bytes(self, key: str, data: bytes, *, content_type: str) -> None:
+        await self._note()
         await self._confirm(TRUST_SEC)
         await self._store.put_bytes(key, data, content_type=content_type)
 
@@ -51,6 +61,12 @@ class FencedStore:
 
     async def presign(self, key: str, expires_sec: int) -> str:
         return await self._store.presign(key, expires_sec)
+
+    async def _note(self) -> None:
+        async with self._asking:
+            if not self._noted:
+                await self._run.save(result={PUBLISHING: True})
+                self._noted = True
 
     async def _confirm(self, max_age_sec: float) -> None:
         # One question at a time; who waited for it needs no other.

@@ -173,10 +173,13 @@ class _Conversion:
             spec.output_formats, spec.ffmpeg_preset, Fraction(spec.hls_time).limit_denominator(1000)
         )
         plan = plan_encode(info, settings, self._shop.limits)
-        self._published = PublishedObjects(store, self._run, spec.output_formats)
-        await self._published.announce()
+        published = self._published = PublishedObjects(store, spec.output_formats)
+        # Viewers may be watching since an earlier attempt.
+        listed = await published.listed() if self._run.job.playable_at else None
         self.progress.enter(TRANSCODING)
-        async with LadderPublisher(store, plan, on_playable=lambda: self._playable(store, spec)) as publisher:
+        async with LadderPublisher(
+            store, plan, on_playable=lambda: self._playable(store, spec), listed=listed
+        ) as publisher:
             report = await self._shop.encoder.encode(
                 plan, source, self._folder, on_progress=self.progress.encoded, on_segment=publisher.add
             )
@@ -185,7 +188,7 @@ class _Conversion:
             await publisher.finish(report, subtitles)
         has_thumbnail = await self._thumbnail(plan, source, store)
         self.progress.enter(VERIFYING)
-        await self._published.verify(report, has_thumbnail=has_thumbnail)
+        await published.verify(report, has_thumbnail=has_thumbnail)
         result = await self._result(spec, store, report, has_thumbnail=has_thumbnail)
         return result | {"warnings": list(left_out(info))}
 

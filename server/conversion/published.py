@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from server.conversion.fenced_store import FencedStore
+from server.conversion.fenced_store import PUBLISHING, FencedStore
 from server.domain.hls import MASTER_NAME, PLAYLIST_NAME, THUMBNAIL_NAME
 from server.ports.encoder import EncodeReport
-from server.ports.jobs import JobRun
 from server.ports.storage import ObjectStore, StorageError
 
-_MARK = "publishing"
 _SUBTITLES = "subtitles/"
 
 
@@ -23,14 +22,17 @@ class PublishedObjects:
     `store` confirms the ownership before it deletes: another worker may be writing the same keys by now.
     """
 
-    def __init__(self, store: FencedStore, run: JobRun, renditions: Sequence[str]) -> None:
+    def __init__(self, store: FencedStore, renditions: Sequence[str]) -> None:
         self._store = store
-        self._run = run
         self._renditions = tuple(renditions)
 
-    async def announce(self) -> None:
-        """Notes on the job that from now on its objects may exist, for whoever cleans up after a crash."""
-        await self._run.save(result={_MARK: True})
+    async def listed(self) -> dict[str, int]:
+        """Segments in each rendition's stored playlist: what an earlier attempt has shown to viewers already."""
+        counts = {}
+        for name in self._renditions:
+            with suppress(StorageError):
+                counts[name] = (await self._store.get_bytes(f"{name}/{PLAYLIST_NAME}")).count(b"#EXTINF")
+        return counts
 
     async def verify(self, report: EncodeReport, *, has_thumbnail: bool) -> None:
         """Everything is there in full size, and nothing of an earlier attempt is left over. Raise StorageError."""
@@ -57,8 +59,9 @@ class PublishedObjects:
             await self._store.delete(stale)
 
     async def remove(self) -> None:
-        """Removes the whole layout. Raise OwnershipLost."""
-        await remove_layout(self._store, self._renditions)
+        """Removes the whole layout, if anything of it was written. Raise OwnershipLost."""
+        if self._store.has_written:
+            await remove_layout(self._store, self._renditions)
 
 
 async def remove_layout(store: ObjectStore, renditions: Sequence[str]) -> None:
@@ -71,5 +74,5 @@ async def remove_layout(store: ObjectStore, renditions: Sequence[str]) -> None:
 
 
 def may_have_published(result: Mapping[str, Any]) -> bool:
-    """Whether a job with this stored result has announced that it writes objects."""
-    return bool(result.get(_MARK))
+    """Whether a job with this stored result has begun to write objects."""
+    return bool(result.get(PUBLISHING))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Self
 
 from server.domain.hls import (
@@ -31,10 +31,18 @@ class LadderPublisher:
     `add` is the encoder's `on_segment`: it returns once the upload has a place, so a slow storage leaves finished
     segments waiting on disk, not in memory. A failed upload is raised by the next `add` or by `finish`. `on_playable` is
     awaited once, when the master playlist and a first segment of every rendition are in place.
+
+    `listed` counts the segments that playlists of an earlier attempt name already, for a stream that is playable since
+    then: an EVENT playlist may only grow (RFC 8216 4.3.3.5), so none is written before it is longer.
     """
 
     def __init__(
-        self, store: ObjectStore, plan: EncodePlan, *, on_playable: Callable[[], Awaitable[None]]
+        self,
+        store: ObjectStore,
+        plan: EncodePlan,
+        *,
+        on_playable: Callable[[], Awaitable[None]],
+        listed: Mapping[str, int] | None = None,
     ) -> None:
         self._store = store
         self._plan = plan
@@ -43,9 +51,9 @@ class LadderPublisher:
         self._uploads: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
         self._uploaded: dict[str, dict[int, Segment]] = {rendition.name: {} for rendition in plan.renditions}
-        self._listed: dict[str, int] = dict.fromkeys(self._uploaded, 0)
+        self._listed: dict[str, int] = dict.fromkeys(self._uploaded, 0) | dict(listed or {})
         self._codecs: dict[str, tuple[str, ...]] = {}
-        self._playable = False
+        self._playable = listed is not None
         self._ended = False
         self._changed = asyncio.Event()
         self._publishing: asyncio.Task[None] | None = None

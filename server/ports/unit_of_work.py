@@ -206,6 +206,9 @@ class OutboxRepository(Protocol):
         ...
 
 
+IDEMPOTENCY_KEPT = timedelta(hours=24)
+
+
 @dataclass(frozen=True, slots=True)
 class StoredReply:
     """What an `Idempotency-Key` already answered; `reply` None while the first call still runs."""

@@ -165,10 +165,13 @@ class Dispatcher:
         deadline = None
         if call.timeout_sec is not None:
             deadline = self._clock.now() + timedelta(seconds=min(call.timeout_sec, _LONGEST_TIMEOUT_SEC))
-        return CallContext(method.full_name, call.transport, call.request_id, caller, call.headers, deadline)
+        key = key_of(call.headers) if method.rule.creates else None
+        return CallContext(
+            method.full_name, call.transport, call.request_id, caller, call.headers, deadline, key
+        )
 
     async def _answer(self, method: Method, request: Message, ctx: CallContext) -> Message:
-        key = key_of(ctx.headers) if method.rule.creates else None
+        key = ctx.idempotency_key
         if key is None:
             reply: Message = await _handler(method)(request, ctx)
             return reply
@@ -182,7 +185,7 @@ class Dispatcher:
     async def _answer_stream(
         self, method: Method, requests: AsyncIterator[Message], ctx: CallContext
     ) -> Message:
-        key = key_of(ctx.headers) if method.rule.creates else None
+        key = ctx.idempotency_key
         if key is None:
             reply: Message = await _handler(method)(requests, ctx)
             return reply

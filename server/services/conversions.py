@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
 from generated.baxcloud.v1 import common_pb2
 from generated.baxcloud.v1 import video_conversion_pb2 as pb
+from server.clock import Clock
 from server.context import CallContext
 from server.conversion.published import may_have_published, remove_layout
 from server.domain.conversion import DEFAULT_FFMPEG_PRESET, DEFAULT_HLS_TIME, ConversionSpec
@@ -19,17 +22,21 @@ from server.domain.ladder import DEFAULT_FORMATS
 from server.domain.objects import effective_s3
 from server.domain.project import S3Config
 from server.errors import Code, ServiceError, failed_precondition, invalid, not_found, unavailable
-from server.ids import JobId, ProjectId, new_job_id
+from server.ids import JobId, ProjectId, derived_job_id, new_job_id
 from server.ports.fetch import SourceFetcher
 from server.ports.jobs import JobEngine
 from server.ports.spool import UploadSpool
 from server.ports.storage import ObjectStorage, StorageError, StorageTarget
-from server.ports.unit_of_work import Database
+from server.ports.unit_of_work import IDEMPOTENCY_KEPT, Database
 from server.services.conversion_messages import job_to_message
 from server.services.messages import from_value, page_of, s3_from_message
 
 # How often a watched job is read again; its worker writes progress about once a second.
 WATCH_INTERVAL_SEC = 0.5
+# How long a cancelling caller waits for the removal of what an earlier attempt wrote.
+REMOVAL_TIMEOUT_SEC = 10.0
+
+_logger = logging.getLogger(__name__)
 
 _Options = pb.CreateConversionJobRequest | pb.UploadOptions
 
@@ -55,8 +62,10 @@ class VideoConversions:
         fetcher: SourceFetcher,
         spool: UploadSpool,
         policy: ConversionPolicy,
+        clock: Clock,
     ) -> None:
         self._database = database
+        self._clock = clock
         self._engine = engine
         self._storage = storage
         self._fetcher = fetcher
@@ -67,14 +76,14 @@ class VideoConversions:
         self, request: pb.CreateConversionJobRequest, ctx: CallContext
     ) -> pb.ConversionJob:
         self._fetcher.check_url(request.input_url, field="inputUrl")
-        job_id = new_job_id()
+        job_id = await self._job_id(ctx)
         spec = await self._spec(request, request.input_url, job_id, ctx.project_id)
         return await self._submit(spec, request, job_id, ctx.project_id)
 
     async def upload_video(
         self, requests: AsyncIterator[pb.UploadVideoRequest], ctx: CallContext
     ) -> pb.ConversionJob:
-        job_id = new_job_id()
+        job_id = await self._job_id(ctx)
         options: pb.UploadOptions | None = None
         async with self._spool.receive(job_id) as file:
             async for part in requests:
@@ -156,9 +165,29 @@ class VideoConversions:
         await self._spool.remove(job_id)
         if may_have_published(job.result):
             # It was handed over or waited for another attempt: what the earlier one wrote goes too.
-            spec = ConversionSpec.from_json(job.spec, secrets, project_id=job.project_id, job_id=job.id)
-            await remove_layout(await self._storage.open(spec.target), spec.output_formats)
+            await self._remove_objects(job, secrets)
         return Empty()
+
+    async def _remove_objects(self, job: Job, secrets: Mapping[str, Any]) -> None:
+        # The job is cancelled whatever becomes of this; a storage that is away must not turn that into an error.
+        spec = ConversionSpec.from_json(job.spec, secrets, project_id=job.project_id, job_id=job.id)
+        try:
+            async with asyncio.timeout(REMOVAL_TIMEOUT_SEC):
+                await remove_layout(await self._storage.open(spec.target), spec.output_formats)
+        except (StorageError, ServiceError, TimeoutError) as error:
+            _logger.warning("job %s: partial objects could not be removed: %s", job.id, error)
+
+    async def _job_id(self, ctx: CallContext) -> JobId:
+        """A fresh id; under an `Idempotency-Key` the same one for a day, so that a call repeated after a crash of ours
+        finds the job that the first one made, even if its answer was never stored.
+        """
+        if ctx.idempotency_key is None:
+            return new_job_id()
+        derived = derived_job_id(ctx.project_id, ctx.method, ctx.idempotency_key)
+        async with self._database.read() as tx:
+            earlier = await tx.jobs.get(ctx.project_id, derived)
+        expired = earlier is not None and earlier.created_at <= self._clock.now() - IDEMPOTENCY_KEPT
+        return new_job_id() if expired else derived
 
     async def _get(self, job_id: str, ctx: CallContext) -> Job:
         async with self._database.read() as tx:
@@ -223,9 +252,20 @@ class VideoConversions:
             secrets=spec.secrets(),
         )
         async with self._database.begin() as tx:
+            earlier = await tx.jobs.get(project_id, job_id)
+            if earlier is not None:
+                return _repeated(earlier, job)
             created = await self._engine.submit(tx, job)
             await tx.commit()
         return job_to_message(created)
+
+
+def _repeated(earlier: Job, job: NewJob) -> pb.ConversionJob:
+    if earlier.spec != job.spec or earlier.metadata != job.metadata:
+        raise failed_precondition(
+            "this Idempotency-Key was used with another request", reason="IDEMPOTENCY_CONFLICT"
+        )
+    return job_to_message(earlier)
 
 
 def too_large(limit: int) -> ServiceError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -250,6 +251,22 @@ async def test_what_is_left_out_is_said(stage: Stage, clips: ClipFactory) -> Non
     done = await stage.finish(await stage.upload(clips.many_streams()))
     assert done.status == pb.ConversionJob.COMPLETED, done.error_message
     assert list(done.warnings) == ["1 more video stream was left out", "1 more audio stream was left out"]
+
+
+async def test_a_repeated_key_finds_the_job_even_if_its_answer_was_lost(idle: Stage) -> None:
+    """encoding-and-safety 2.8 case 32: the process died after the job was made and before its answer was stored."""
+    ctx = replace(idle.context(), idempotency_key="order-7")
+    request = pb.CreateConversionJobRequest(input_url="http://127.0.0.1:9/clip.mp4")
+    first = await idle.conversions.create_conversion_job(request, ctx)
+    again = await idle.conversions.create_conversion_job(request, ctx)
+    assert again.id == first.id
+    with pytest.raises(ServiceError) as refused:
+        await idle.conversions.create_conversion_job(
+            pb.CreateConversionJobRequest(input_url="http://127.0.0.1:9/other.mp4"), ctx
+        )
+    assert refused.value.reason == "IDEMPOTENCY_CONFLICT"
+    other_key = await idle.conversions.create_conversion_job(request, replace(ctx, idempotency_key="order-8"))
+    assert other_key.id != first.id
 
 
 async def test_an_oversized_upload_leaves_nothing(

@@ -9,11 +9,12 @@ import pytest
 
 from generated.baxcloud.v1 import video_conversion_pb2 as pb
 from server.errors import ServiceError
+from server.ids import JobId
 from tests.conftest import Eventually
 from tests.integration.conversion_stage import Stage, answering, backend_stage, events_of, source
 from tests.media import Clip, ClipFactory
 from tests.servers.moto import moto_server
-from tests.servers.s3 import S3Server
+from tests.servers.s3 import S3Server, free_port
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -124,6 +125,42 @@ async def test_a_failed_job_spares_what_an_earlier_one_made(
         done = await stage.finish(await stage.convert(url, s3_config=config))
     assert done.error_code == "DOWNLOAD_FAILED"
     assert keys_in(s3, bucket) == before
+
+
+async def test_a_job_that_fails_before_its_first_write_spares_them_too(
+    stage: Stage, clips: ClipFactory, s3: S3Server
+) -> None:
+    """Its source is readable at first, so the encode begins; nothing was put yet when it breaks off."""
+    bucket = s3.new_bucket()
+    config = request_config(s3, bucket, prefix="shared")
+    assert (await stage.finish(await stage.upload(clips.clip(), s3_config=config))).output_url
+    before = keys_in(s3, bucket)
+    done = await stage.finish(await stage.upload(clips.truncated(0.1), s3_config=config, hls_time=10))
+    assert done.error_code == "TRANSCODE_FAILED"
+    assert keys_in(s3, bucket) == before
+
+
+async def test_cancelling_a_waiting_job_never_fails_for_its_storage(
+    data_dir: Path, eventually: Eventually, clips: ClipFactory
+) -> None:
+    """A job handed over after its first write is cancelled while its bucket is away: 204, the rest is logged."""
+    async with backend_stage(data_dir, eventually, work=False) as stage:
+        config = {
+            "bucket": "gone",
+            "endpoint": f"http://127.0.0.1:{free_port()}",
+            "access_key": "k",
+            "secret_key": "s",
+        }
+        job = await stage.upload(clips.clip(), s3_config=config)
+        async with stage.backend.database.begin() as tx:
+            claimed = await tx.jobs.claim(JobId(job.id), owner="dead", now=stage.backend.clock.now())
+            assert claimed is not None
+            await tx.jobs.update(claimed.id, epoch=claimed.epoch, result={"publishing": True})
+            await tx.jobs.release(claimed.id, epoch=claimed.epoch, refund_attempt=True)
+            await tx.commit()
+        request = pb.CancelConversionJobRequest(job_id=job.id)
+        await stage.conversions.cancel_conversion_job(request, stage.context())
+        assert (await stage.get(job.id)).status == pb.ConversionJob.CANCELLED
 
 
 async def test_a_failure_after_the_first_write_leaves_no_objects(
