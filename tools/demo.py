@@ -21,6 +21,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tools.demo_rooms import people_in_rooms
 from tools.demo_tour import DemoServer, Tour, TourFailed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +30,7 @@ LOG = DATA / "demo.log"
 PROJECT = "cl_default"
 HTTP_PORT, GRPC_PORT = 8080, 50051
 # The rest of the caller's settings would lead the tour elsewhere.
-KEPT = frozenset({"BAX_FFMPEG", "BAX_LOG_LEVEL"})
+KEPT = frozenset({"BAX_FFMPEG", "BAX_LIVEKIT_SERVER", "BAX_LOG_LEVEL"})
 START_TIMEOUT_SEC = 60
 STOP_TIMEOUT_SEC = 60
 _ADDRESSES = re.compile(r"^  HTTP +(?P<http>\S+)\n  gRPC +(?P<grpc>\S+)$", re.MULTILINE)
@@ -42,8 +43,9 @@ def main() -> int:
         # As Ctrl-C: a demo that is told to go takes its server along.
         signal.signal(number, signal.default_int_handler)
     try:
-        with _server(console) as (server, process):
-            asyncio.run(Tour(server, console).run())
+        # Whoever the tour brings into a room stays there as long as the demo.
+        with _server(console) as (server, process), people_in_rooms(DATA / "demo.people.log") as people:
+            asyncio.run(Tour(server, console, people).run())
             if not stay:
                 return 0
             return _stay(process, console)

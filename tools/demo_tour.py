@@ -1,4 +1,4 @@
-"""The tour of `make demo`: a clip becomes a stream twice, and everything around it is shown to be true."""
+"""The tour of `make demo`: a clip becomes a stream twice, people meet in a room, and all of it is shown to be true."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,28 @@ from rich.table import Table
 
 from adapters.ffmpeg.audit import audit
 from adapters.ffmpeg.binary import resolve_ffmpeg
+from adapters.livekit.binary import INSTALL
 from generated.baxcloud.v1 import video_conversion_pb2 as pb
 from generated.baxcloud.v1.video_conversion_pb2_grpc import VideoConversionServiceStub
 from generated.baxcloud.v1.video_conversion_twirp import AsyncVideoConversionServiceClient
 from server.rpc.json_codec import REST_JSON
 from server.webhooks.verification import verify_body
+from tools.demo_rooms import (
+    ROOM,
+    ROOM_EVENTS,
+    Call,
+    Delivery,
+    People,
+    RoomFailed,
+    all_came,
+    has_livekit,
+    is_about,
+    join_link,
+    meet,
+    mint,
+    present_people,
+    shown_events,
+)
 
 CLIP_SEC = 10
 FORMATS = ("360p", "480p", "720p")
@@ -64,33 +82,35 @@ class Inbox:
     """The receiver of the tour: serves the clip and takes webhooks."""
 
     address: str
-    received: list[tuple[Mapping[str, str], bytes]] = field(default_factory=list)
+    received: list[Delivery] = field(default_factory=list)
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def wait_for(self, event: str, job_id: str) -> tuple[Mapping[str, str], bytes]:
-        def found() -> tuple[Mapping[str, str], bytes] | None:
-            for headers, body in self.received:
-                envelope = json.loads(body)
-                if envelope["event"] == event and envelope["data"]["jobId"] == job_id:
-                    return headers, body
-            return None
+    async def wait_for(self, event: str, job_id: str) -> Delivery:
+        def found() -> list[Delivery]:
+            return self.about(lambda one: one["event"] == event and one["data"].get("jobId") == job_id)
 
+        await self.wait_until(lambda: bool(found()), event)
+        return found()[0]
+
+    def about(self, wanted: Callable[[dict[str, Any]], bool]) -> list[Delivery]:
+        """What came so far and whose envelope is wanted, in the order it came."""
+        return [(headers, body) for headers, body in self.received if wanted(json.loads(body))]
+
+    async def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         try:
             async with asyncio.timeout(WEBHOOK_TIMEOUT_SEC), self.arrived:
-                await self.arrived.wait_for(lambda: found() is not None)
+                await self.arrived.wait_for(condition)
         except TimeoutError:
-            raise TourFailed(f"no webhook {event} came within {WEBHOOK_TIMEOUT_SEC} s") from None
-        delivery = found()
-        assert delivery is not None
-        return delivery
+            raise TourFailed(f"no webhook {what} came within {WEBHOOK_TIMEOUT_SEC} s") from None
 
 
 class Tour:
     """Runs once; raises TourFailed at the first thing that is not as it should be."""
 
-    def __init__(self, server: DemoServer, console: Console) -> None:
+    def __init__(self, server: DemoServer, console: Console, people: People) -> None:
         self._server = server
         self._console = console
+        self._people = people
         self._steps = 0
 
     async def run(self) -> None:
@@ -106,10 +126,11 @@ class Tour:
                     await self._compare_transports(http, job)
                     await self._audit(job)
                     await self._convert_by_upload(clip)
+                    join = await self._meet(http, inbox, hook["secret"])
                 finally:
                     await self._call(http, "DELETE", f"/v1/webhooks/{hook['id']}")
         self._console.print(f"\n[bold green]The tour is done[/] in {time.monotonic() - began:.0f} s. Open:\n")
-        self._links(job)
+        self._links(job, join)
 
     # --- the steps
 
@@ -127,8 +148,8 @@ class Tour:
         return clip
 
     async def _register_webhook(self, http: aiohttp.ClientSession, inbox: Inbox) -> dict[str, Any]:
-        self._step("A webhook for everything that happens to conversions")
-        body = {"url": f"{inbox.address}/hook", "events": ["video.conversion.*"]}
+        self._step("A webhook for everything that happens to conversions and in rooms")
+        body = {"url": f"{inbox.address}/hook", "events": ["video.conversion.*", *ROOM_EVENTS]}
         hook = await self._call(http, "POST", "/v1/webhooks", body)
         self._say(f"POST /v1/webhooks → {hook['id']}, its secret is shown this once")
         return hook
@@ -214,10 +235,39 @@ class Tour:
         if status := await process.wait():
             raise TourFailed(f"bax convert ended with status {status}")
 
-    def _links(self, job: Mapping[str, Any]) -> None:
+    async def _meet(self, http: aiohttp.ClientSession, inbox: Inbox, secret: str) -> str | None:
+        """The link for joining them; None without a livekit-server."""
+        self._step("A room, and three people who send picture and sound")
+        if not has_livekit():
+            self._say(f"left out, as there is no livekit-server here: run `{INSTALL}`")
+            return None
+        call = partial(self._call, http)
+        try:
+            room = await meet(call, self._people)
+            self._say(f"POST /v1/rooms → {room['name']}, {room['sid']}")
+            await self._list_people(call)
+            await inbox.wait_until(
+                lambda: all_came(inbox.about(lambda one: is_about(one, room["sid"]))), "of all that happened"
+            )
+            for line in shown_events(inbox.about(lambda one: is_about(one, room["sid"])), secret):
+                self._say(line)
+        except RoomFailed as failed:
+            raise TourFailed(str(failed)) from failed
+        return join_link(self._server.url, await mint(call, "Guest"))
+
+    async def _list_people(self, call: Call) -> None:
+        self._say(f"GET /v1/rooms/{ROOM}/participants")
+        table = Table("identity", "name", "state", "tracks", box=None, pad_edge=False, header_style="dim")
+        for one in await present_people(call):
+            tracks = ", ".join(sorted(track["source"].lower() for track in one["tracks"]))
+            table.add_row(one["identity"], one["name"], one["state"], tracks)
+        self._console.print(table)
+
+    def _links(self, job: Mapping[str, Any], join: str | None) -> None:
         url = self._server.url
         for name, value in (
             ("the stream in the player", f"{url}/player/?src={quote(job['outputUrl'], safe='')}"),
+            *([("the room, as a guest", join)] if join else []),
             ("API docs", f"{url}/docs"),
             ("gRPC, with reflection", self._server.grpc_address),
             ("API key", f"in {self._server.data_dir / 'demo.key'}"),

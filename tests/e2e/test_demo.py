@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.bax import ROOT, clean_environment
+from tests.servers.livekit import livekit_binary
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
@@ -36,6 +38,34 @@ def test_the_tour_ends_with_its_links(tmp_path: Path) -> None:
     assert "/player/?src=" in done.stdout
     assert "gRPC, Twirp and REST show the same job" in done.stdout
     assert _processes_with(str(tmp_path / "bax")) == []
+
+
+def test_the_tour_meets_people_in_a_room(tmp_path: Path) -> None:
+    """Issue 4, section 5: three participants with picture and sound, their events, and a link for a browser."""
+    binary = livekit_binary()
+
+    done = _demo(tmp_path / "bax", BAX_LIVEKIT_SERVER=str(binary))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = [line.split() for line in done.stdout.splitlines() if line.startswith("  webhook ")]
+    for name in ("ada", "ben", "cleo"):
+        mine = [line[1:2] + line[3:] for line in told if line[2] == name]
+        assert mine[0] == ["participant.joined"]
+        assert sorted(mine[1:]) == [["track.published", "camera"], ["track.published", "microphone"]]
+        assert re.search(rf"^{name} +{name.title()} +ACTIVE +camera, microphone", done.stdout, re.MULTILINE)
+    [link] = re.findall(r"http://\S+/join/#url=\S+", done.stdout)
+    logs = [(tmp_path / "bax" / name).read_text() for name in ("demo.log", "demo.people.log")]
+    assert link.partition("&token=")[2] not in "".join(logs)
+    assert (logs[1], _processes_with(str(tmp_path / "bax"))) == ("", [])
+
+
+def test_the_tour_goes_on_without_a_livekit_server(tmp_path: Path) -> None:
+    done = _demo(tmp_path / "bax", BAX_LIVEKIT_SERVER="/nowhere/livekit-server")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "left out, as there is no livekit-server here: run `bax livekit install`" in done.stdout
+    assert "The tour is done" in done.stdout
+    assert "/join/" not in done.stdout
 
 
 def test_a_tour_that_fails_says_so_with_its_status(tmp_path: Path) -> None:
