@@ -59,7 +59,7 @@ async def refusal(call: Awaitable[object]) -> ServiceError:
 
 class TestSecrets:
     async def test_left_out_one_is_made_and_shown_once(self, service: WebhookServiceProtocol) -> None:
-        """Design section 13, WB-52; contract C.5 row 46."""
+        """GN-24, design section 13, WB-52; contract C.5 row 46."""
         created = await service.create_webhook(pb.CreateWebhookRequest(url=URL, events=["video.*"]), CTX)
         assert created.secret.startswith("whsec_")
         assert created.has_secret
@@ -295,7 +295,7 @@ class TestDeliveryLog:
     async def test_attempts_newest_first_in_pages(
         self, service: WebhookServiceProtocol, stage: Stage, sink: Sink
     ) -> None:
-        """WB-47; contract C.5 row 48."""
+        """GN-24, WB-47; contract C.5 row 48."""
         sink.script.append(Answer(status=500))
         endpoint = await stage.endpoint(sink.url)
         other = await stage.endpoint(sink.url, "moderation.*")

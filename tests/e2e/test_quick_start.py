@@ -59,6 +59,18 @@ GET_JOB = r"""curl https://api.baxcloud.tech/video/jobs/JOB_ID \
 -H "X-Project-Id: YOUR_PROJECT_ID"
 """
 
+INLINE_MODERATION = r"""curl -X POST \
+https://api.baxcloud.tech/video/convert \
+-H "Authorization: Bearer YOUR_API_KEY" \
+-H "X-Project-Id: YOUR_PROJECT_ID" \
+-H "Content-Type: application/json" \
+-d '{
+"inputUrl": "https://example.com/video.mp4",
+"outputFormats": ["360p", "720p"],
+"moderate": true,
+"s3Config": { /* ... */ }
+}'"""
+
 MODERATE = r"""curl -X POST \
 https://api.baxcloud.tech/video/moderate \
 -H "Authorization: Bearer YOUR_API_KEY" \
@@ -99,13 +111,17 @@ def run_sample(sample: str, server: BaxServer, *, folder: Path | None = None, **
 
 
 def test_the_quick_start_converts_to_the_bucket(server: BaxServer, source: Source, s3: S3Server) -> None:
-    """VC-01, VC-03, VC-05, VC-14 … VC-20, VC-26, VC-41, VC-61 … VC-65: `endpoint` is added, or it would go to AWS."""
+    """VC-01, VC-03, VC-05, VC-14 … VC-20, VC-26, VC-41, VC-48, VC-61 … VC-65, VC-75, VC-77.
+
+    `endpoint` is added, or it would go to AWS.
+    """
     sample = QUICK_START.replace("https://example.com/my-video.mp4", source.url)
     sample = sample.replace('"bucket"', f'"endpoint": "{s3.endpoint}",\n"bucket"')
 
     created = run_sample(sample, server)
 
     assert created["status"] == "PENDING"
+    assert not {"startedAt", "completedAt", "success", "data"} & created.keys()
     assert created["id"].startswith("cm")
     assert created["projectId"] == PROJECT
     assert created["inputUrl"] == source.url
@@ -133,7 +149,7 @@ def test_the_quick_start_converts_to_the_bucket(server: BaxServer, source: Sourc
 
 
 def test_the_upload_sample(server: BaxServer, clip: Path, tmp_path: Path) -> None:
-    """VC-28 … VC-34: multipart upload with the options as form fields."""
+    """VC-28 … VC-34, VC-76: multipart upload with the options as form fields."""
     (tmp_path / "my-video.mp4").write_bytes(clip.read_bytes())
 
     created = run_sample(UPLOAD, server, folder=tmp_path)
@@ -144,6 +160,32 @@ def test_the_upload_sample(server: BaxServer, clip: Path, tmp_path: Path) -> Non
     job = server.finished(created["id"])
     assert job["status"] == "COMPLETED", job
     assert job["outputUrl"].endswith("/master.m3u8")
+
+
+def test_the_inline_moderation_sample(server: BaxServer, source: Source, s3: S3Server) -> None:
+    """VC-78; the seed's `s3Config` is a comment, so a whole one stands there.
+
+    No model is installed: `moderation` is absent. That it is present with one is for the tests of the vision engine.
+    """
+    config = {
+        "bucket": "my-bucket",
+        "endpoint": s3.endpoint,
+        "prefix": "videos/moderated",
+        "accessKey": s3.access_key,
+        "secretKey": s3.secret_key,
+    }
+    sample = INLINE_MODERATION.replace("https://example.com/video.mp4", source.url)
+    sample = sample.replace("{ /* ... */ }", json.dumps(config))
+
+    created = run_sample(sample, server)
+    server.finished(created["id"])
+    job = run_sample(GET_JOB, server, JOB_ID=created["id"])
+
+    assert created["outputFormats"] == ["360p", "720p"]
+    assert job["status"] == "COMPLETED", job
+    assert job["outputUrl"] == f"{s3.endpoint}/my-bucket/videos/moderated/master.m3u8"
+    assert job["moderate"] is True
+    assert not {"categorization", "moderation"} & job.keys()
 
 
 def test_the_moderation_sample_does_not_pretend(server: BaxServer) -> None:

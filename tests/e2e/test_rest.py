@@ -62,16 +62,17 @@ def test_an_upload_is_listed_watched_and_fetched(server: BaxServer, clip: Path) 
 
 
 def test_only_a_pending_job_can_be_cancelled(server: BaxServer, source: Source) -> None:
-    """VC-50 … VC-53: 204 for a PENDING job, 409 for one that runs; one conversion at a time runs here."""
+    """VC-50 … VC-53, VC-68: 204 for a PENDING job, 409 for one that runs; one conversion at a time runs here."""
     body = {"inputUrl": source.held_url, "outputFormats": ["360p"]}
     running = server.call("POST", "/video/convert", body).json["id"]
-    server.reached(running, "PROCESSING")
+    downloading = server.reached(running, "PROCESSING")
     waiting = server.call("POST", "/video/convert", body).json["id"]
 
     cancelled = server.call("DELETE", f"/video/jobs/{waiting}")
     refused = server.call("DELETE", f"/video/jobs/{running}")
     source.held.set()
 
+    assert downloading["createdAt"] <= downloading["startedAt"]
     assert (cancelled.status, cancelled.body) == (204, b"")
     assert server.call("GET", f"/video/jobs/{waiting}").json["status"] == "CANCELLED"
     assert refused.status == 409

@@ -76,7 +76,7 @@ async def test_a_requests_bucket_takes_everything(stage: Stage, clips: ClipFacto
 async def test_project_defaults_and_what_a_request_lays_over_them(
     stage: Stage, clips: ClipFactory, s3: S3Server
 ) -> None:
-    """GN-11 (a), GN-13, VC-21: prefix and cdnUrl are laid over; a bucket of its own stands alone."""
+    """GN-11 (a), GN-13, VC-13, VC-21: prefix and cdnUrl are laid over; a bucket of its own stands alone."""
     default, own = s3.new_bucket(), s3.new_bucket()
     await stage.set_s3(**request_config(s3, default, prefix="base", cdn_url="https://project.cdn"))
     plain = await stage.finish(await stage.upload(clips.clip()))

@@ -57,6 +57,7 @@ async def test_literals_win_over_variables(surface: Surface, verb: str, path: st
     ],
 )
 async def test_a_known_path_with_another_verb(surface: Surface, verb: str, path: str, allow: str) -> None:
+    """VC-02: `/video/convert` is for POST only; so for every route."""
     outcome = await surface.rest(verb, path)
     assert (outcome.status, outcome.code) == (405, "METHOD_NOT_ALLOWED")
     assert sorted(outcome.headers["allow"].split(", ")) == sorted(allow.split(", "))
@@ -244,8 +245,9 @@ async def test_content_types(surface: Surface, kind: str, status: int) -> None:
 
 
 async def test_statuses_of_success(surface: Surface) -> None:
-    """B-61, B-83: 201 for what creates, 200 for the rest, 204 without a body for deletions; AI calls answer 200."""
+    """VC-02, B-61, B-83: 201 for what creates, 200 for the rest, 204 without a body for deletions; AI calls answer 200."""
     assert (await surface.rest("POST", "/v1/rooms", {"name": "a"})).status == 201
+    assert (await surface.rest("POST", "/video/convert", CONVERT)).status == 201
     assert (
         await surface.rest("POST", "/v1/tokens", {"roomName": "a", "participantIdentity": "b"})
     ).status == 200

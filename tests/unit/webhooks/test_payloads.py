@@ -164,7 +164,7 @@ def test_completed_without_a_thumbnail_says_null() -> None:
 
 
 def test_inline_results_only_when_asked_for_and_there() -> None:
-    """WB-33, WB-34, B-25: no id or status inside; asked for but failed leaves the key out."""
+    """WB-33, WB-34, WB-53, VC-72, B-25: no id or status inside; asked for but failed leaves the key out."""
     result = {**DONE.result, "categorization": CATEGORIZED, "moderation": MODERATED}
     unasked = replace(DONE, result=result)
     assert set(parsed(conversion_completed(unasked, now=NOW))["data"]) == COMPLETED_KEYS
@@ -174,6 +174,7 @@ def test_inline_results_only_when_asked_for_and_there() -> None:
     assert set(data) == COMPLETED_KEYS | {"categorization", "moderation"}
     assert set(data["categorization"]) == set(CATEGORIZED) - {"id", "status"}
     assert data["moderation"] == MODERATED
+    assert data["metadata"] == METADATA
 
     failed = replace(both, result=DONE.result)
     assert set(parsed(conversion_completed(failed, now=NOW))["data"]) == COMPLETED_KEYS
