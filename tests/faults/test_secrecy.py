@@ -17,9 +17,10 @@ from urllib.parse import quote
 import pytest
 from google.protobuf import json_format
 
-from generated.baxcloud.v1 import project_pb2, webhook_pb2
+from generated.baxcloud.v1 import project_pb2, room_pb2, webhook_pb2
 from generated.baxcloud.v1 import video_conversion_pb2 as pb
 from server.errors import ServiceError
+from server.services.rooms import Rooms
 from server.services.webhooks import WebhookService
 from tests.conftest import Eventually
 from tests.faults.processes import below
@@ -39,6 +40,7 @@ SECRETS = {
     "bootstrap API key": "bax_MarkerOfTheBootstrapKey0123456789abcdef",
     "admin token": "marker/of+the/admin=token",
     "LiveKit secret": "marker+of/the+livekit=secret+0123456789",
+    "secret of the LiveKit behind": "marker/of+the/behind=secret+0123456789ab",
     "request's S3 access key": "MARKEROFREQUESTACCESS",
     "request's S3 secret key": "marker/of+the/request=secret",
     "project's S3 access key": "MARKEROFPROJECTACCESS",
@@ -117,6 +119,10 @@ async def stage(data_dir: Path, database_url: str, eventually: Eventually) -> As
         "admin_token": SECRETS["admin token"],
         "bootstrap_livekit_api_key": "APImarker",
         "bootstrap_livekit_api_secret": SECRETS["LiveKit secret"],
+        # Nothing answers there; tokens need only the pair.
+        "livekit_url": "ws://127.0.0.1:9",
+        "livekit_api_key": "APIbehind",
+        "livekit_api_secret": SECRETS["secret of the LiveKit behind"],
         "s3_bucket": "operator-bucket",
         "s3_access_key": "operator",
         "s3_secret_key": SECRETS["operator's S3 secret key"],
@@ -150,7 +156,7 @@ async def test_no_secret_comes_out(
     caplog: pytest.LogCaptureFixture,
     request: pytest.FixtureRequest,
 ) -> None:
-    """Case 24, I6, VC-19: replies, errors, webhooks, logs, database, files, processes."""
+    """Case 24, I6, GN-17, VC-19: replies, tokens, errors, webhooks, logs, database, files, processes."""
     caplog.set_level(logging.INFO)
     for name in ("server", "adapters"):
         caplog.set_level(logging.DEBUG, logger=name)
@@ -159,6 +165,8 @@ async def test_no_secret_comes_out(
     sink.script.append(Answer(500))
     webhooks = stage.backend.services["WebhookService"]
     assert isinstance(webhooks, WebhookService)
+    rooms = stage.backend.services["RoomService"]
+    assert isinstance(rooms, Rooms)
 
     # Secrets that are stored.
     hook = await webhooks.create_webhook(
@@ -201,6 +209,11 @@ async def test_no_secret_comes_out(
     assert [pb.ConversionJob.Status.Name(end.status) for end in ends] == ["COMPLETED", *["FAILED"] * 3]
     answers += [json_format.MessageToJson(job).encode() for job in (*jobs, *ends)]
     findings.look("error", " ".join(end.error_message for end in ends).encode(), for_url=True)
+
+    token = await rooms.create_token(
+        room_pb2.CreateTokenRequest(room_name="r", participant_identity="i", metadata="m"), stage.context()
+    )
+    findings.look("token", token.token.encode())
 
     # Everything that shows something.
     context, project_id = stage.context(), stage.project_id
@@ -248,7 +261,17 @@ async def test_no_secret_comes_out(
     findings.look("backend", repr(stage.backend).encode())
 
     assert findings.found == []
-    expected = {"command line", "environment", "error", "reply", "webhook", "log", "database", "file"}
+    expected = {
+        "command line",
+        "environment",
+        "error",
+        "token",
+        "reply",
+        "webhook",
+        "log",
+        "database",
+        "file",
+    }
     assert expected <= findings.looked_at
 
 

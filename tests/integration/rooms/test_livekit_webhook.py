@@ -103,6 +103,7 @@ async def hooked(database: SqlDatabase, intake: LiveKitWebhooks) -> AsyncIterato
 
 
 async def test_a_signed_event_is_stored_before_it_is_answered(hook: Hook) -> None:
+    """WH-13."""
     content = body("room_started")
     assert await hook.post(content, signed(content)) == 200
     assert await hook.told() == ["room.started"]

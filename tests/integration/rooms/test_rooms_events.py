@@ -1,4 +1,4 @@
-"""WH-13 … WH-24, WH-47 … WH-51: what happens in rooms of a real livekit-server is announced, each thing once."""
+"""What happens in rooms of a real livekit-server is announced, each thing once."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ async def publishing(visit: Any, name: str = "cam") -> AsyncIterator[Any]:
 
 
 async def test_a_call(stage: RoomStage) -> None:
-    """From creation to deletion through webhooks alone: in order, people only, with the keys of the contract."""
+    """WH-13 … WH-18, WH-21, WH-47, WH-48, RM-11, RM-13, RM-14: from creation to deletion through webhooks alone.
+
+    In order, people only, with the keys of the contract.
+    """
     async with stage.hear():
         made = (await stage.rest("POST", "/v1/rooms", {"name": "a call/ü"})).reply
         alice = await stage.join("a call/ü", "alice", participantName="Alice")

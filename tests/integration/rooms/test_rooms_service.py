@@ -15,7 +15,7 @@ from adapters.db.unit_of_work import SqlDatabase
 from tests.conftest import Eventually
 from tests.integration.rooms.stage import OTHERS, RoomStage, room_stage
 from tests.servers.livekit import livekit_server
-from tests.transport.surface import OTHER_PROJECT, headers_for
+from tests.transport.surface import KEY, OTHER_PROJECT, headers_for
 
 
 async def room(stage: RoomStage, name: str, headers: Any = None, **more: Any) -> Any:
@@ -26,7 +26,7 @@ async def room(stage: RoomStage, name: str, headers: Any = None, **more: Any) ->
 
 class TestRooms:
     async def test_samples(self, stage: RoomStage) -> None:
-        """RM-01 … RM-07: what was asked for is echoed, then found again."""
+        """RM-01 … RM-11: what was asked for is echoed, found again, listed, changed and gone."""
         made = await room(stage, "my-meeting", maxParticipants=50, enableRecording=True)
         assert (made["name"], made["maxParticipants"], made["enableRecording"]) == ("my-meeting", 50, True)
         standup: dict[str, Any] = {
@@ -163,7 +163,7 @@ class TestProjects:
         ],
     )
     async def test_foreign_is_unknown(self, stage: RoomStage, verb: str, path: str, body: Any) -> None:
-        """The same answer for a room of another project, by its own or its hidden name, and for none at all."""
+        """RM-09 … RM-11, PT-03: 404, the same for another project's room, by its own or its hidden name, as for none."""
         await room(stage, "theirs", OTHERS)
         await stage.join("theirs", "alice", OTHERS)
         answers = {}
@@ -203,7 +203,7 @@ class TestFaults:
 
 class TestTokens:
     async def test_sample(self, stage: RoomStage) -> None:
-        """TK-01 … TK-11, B-51"""
+        """TK-01 … TK-11, B-51; GN-17: neither the caller's key nor the secret that signs it is in a token."""
         body = {
             "roomName": "my-meeting",
             "participantIdentity": "user-123",
@@ -217,7 +217,10 @@ class TestTokens:
         assert answer.status == 200
         assert answer.reply.keys() == {"token", "roomName", "participantIdentity", "expiresAt", "url"}
         assert answer.reply["url"] == stage.address.public_url
-        claims = jwt.decode(answer.reply["token"], stage.address.api_secret, algorithms=["HS256"])
+        opened = jwt.decode_complete(answer.reply["token"], stage.address.api_secret, algorithms=["HS256"])
+        for secret in (KEY, stage.address.api_secret):
+            assert secret not in f"{opened['header']} {opened['payload']} {answer.raw!r}"
+        claims = opened["payload"]
         assert began <= claims.pop("nbf") <= began + 5
         assert began + 3600 <= claims.pop("exp") <= began + 3605
         assert claims == {
