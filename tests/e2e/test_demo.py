@@ -56,7 +56,7 @@ def test_the_tour_meets_people_in_a_room(tmp_path: Path) -> None:
     [link] = re.findall(r"http://\S+/join/#url=\S+", done.stdout)
     logs = [(tmp_path / "bax" / name).read_text() for name in ("demo.log", "demo.people.log")]
     assert link.partition("&token=")[2] not in "".join(logs)
-    assert (logs[1], _processes_with(str(tmp_path / "bax"))) == ("", [])
+    assert _processes_with(str(tmp_path / "bax")) == []
 
 
 def test_the_tour_goes_on_without_a_livekit_server(tmp_path: Path) -> None:
