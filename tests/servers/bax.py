@@ -109,6 +109,11 @@ class BaxServer:
     def kill(self) -> None:
         """Whatever state it is in, and everything that it started."""
         if self._process is not None:
+            if self._settings["BAX_LIVEKIT_EMBEDDED"] != "0":
+                # Its LiveKit is made to outlive a crash; only a server that ends in order takes it along.
+                self._process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(30)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(10)
