@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
@@ -34,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=TITLES, metavar="NAME", help=", ".join(TITLES))
     parser.add_argument("--quick", action="store_true", help="short runs; the results file stays as it is")
     given = parser.parse_args(argv)
+    # So that what was started is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     met = True
     for name in given.only or TITLES:
         where = circumstances()

@@ -37,5 +37,5 @@ def run(*, quick: bool) -> Section:
             met=rss < TARGET_RSS_MIB,
         ),
     ]
-    note = f"`bax serve --role all` on SQLite, {seconds:.0f} s from {SETTLE_SEC:.0f} s after its start."
+    note = f"`bax serve --role all` on SQLite without the embedded LiveKit, {seconds:.0f} s from {SETTLE_SEC:.0f} s after its start."
     return Section(rows, [note])

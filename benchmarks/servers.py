@@ -75,6 +75,8 @@ def bax(data_dir: Path, role: str, *, cpu: int | None = None, **settings: str) -
         "BAX_BOOTSTRAP_API_KEY": KEY,
         "BAX_BOOTSTRAP_PROJECT_ID": PROJECT,
         "BAX_ALLOW_PRIVATE_URLS": "1",
+        # A server of its own, which would run beside the one that is measured.
+        "BAX_LIVEKIT_EMBEDDED": "0",
         **settings,
     }
     command = [str(Path(sys.executable).with_name("bax")), "serve", "--role", role]
