@@ -74,3 +74,17 @@ def new_livekit_key() -> str:
 def new_livekit_secret() -> str:
     """43 base-62 characters, LiveKit's length."""
     return _random(_BASE62, 43)
+
+
+# LiveKit's alphabet: nothing that looks like something else.
+_BASE57 = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+
+def new_egress_id() -> str:
+    """`EG_` + 12 characters, LiveKit's form (EG-27)."""
+    return "EG_" + _random(_BASE57, 12)
+
+
+def new_recording_id() -> str:
+    """`rec_` + 22 characters (RC-02)."""
+    return new_id("rec")

@@ -68,6 +68,17 @@ class Run:
 
         await self.write(write)
 
+    async def transact(self, work: Callable[[UnitOfWork], Awaitable[None]]) -> None:
+        """Runs `work` in one transaction and commits it, if the job is still ours; raises OwnershipLost otherwise."""
+
+        async def write(tx: UnitOfWork) -> bool:
+            if not await tx.jobs.update(self._job.id, epoch=self._job.epoch):
+                return False
+            await work(tx)
+            return True
+
+        await self.write(write)
+
     async def write(self, work: Callable[[UnitOfWork], Awaitable[bool]]) -> None:
         """Runs `work` in one transaction and commits if it returns True, else raises OwnershipLost.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -49,6 +49,13 @@ class JobRun(Protocol):
         """Raises OwnershipLost. Events are recorded in the same transaction.
 
         Without arguments it only confirms the ownership: call it before anything is deleted.
+        """
+        ...
+
+    async def transact(self, work: Callable[[UnitOfWork], Awaitable[None]]) -> None:
+        """Runs `work` in one transaction and commits it, if the job is still ours; raises OwnershipLost otherwise.
+
+        `work` may run again after a passing fault of the database.
         """
         ...
 

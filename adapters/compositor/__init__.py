@@ -1,0 +1,1 @@
+"""Draws the participants of a room onto one picture."""

@@ -1,0 +1,1 @@
+"""Takes LiveKit tracks in as they were encoded and writes them without transcoding."""
