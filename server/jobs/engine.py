@@ -97,6 +97,10 @@ class LeaseJobEngine:
         await tx.queue.announce(job.id, delay_sec=delay_sec)
         return added
 
+    def nudge(self) -> None:
+        """A worker in this process looks for work at once, without waiting for the change feed."""
+        self._look.set()
+
     async def cancel(self, tx: UnitOfWork, project_id: ProjectId, job_id: JobId) -> bool:
         """PENDING → CANCELLED; False if a worker was first or the job has ended (B-29)."""
         return await tx.jobs.cancel(project_id, job_id, self._clock.now())

@@ -133,6 +133,10 @@ class JobEngine(Protocol):
         """Adds the row and the wake-up in the caller's transaction; nothing runs before it commits."""
         ...
 
+    def nudge(self) -> None:
+        """Call it after the commit of a submission whose start is waited for: a worker in this process looks at once."""
+        ...
+
     async def cancel(self, tx: UnitOfWork, project_id: ProjectId, job_id: JobId) -> bool:
         """PENDING → CANCELLED; False if a worker was first or the job has ended (B-29)."""
         ...
