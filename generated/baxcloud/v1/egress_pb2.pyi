@@ -27,7 +27,7 @@ class StreamOptions(_message.Message):
     def __init__(self, urls: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Egress(_message.Message):
-    __slots__ = ("id", "egress_id", "recording_id", "room_name", "type", "mode", "layout", "quality", "status", "livekit_status", "destinations", "file", "file_url", "file_size", "duration_sec", "error_code", "error_message", "created_at", "started_at", "ended_at", "paused")
+    __slots__ = ("id", "egress_id", "recording_id", "room_name", "type", "mode", "layout", "quality", "status", "livekit_status", "destinations", "file", "file_url", "file_size", "duration_sec", "error_code", "error_message", "created_at", "started_at", "ended_at", "paused", "progress", "tracks")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[Egress.Status]
@@ -59,6 +59,8 @@ class Egress(_message.Message):
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     ENDED_AT_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    TRACKS_FIELD_NUMBER: _ClassVar[int]
     id: str
     egress_id: str
     recording_id: str
@@ -80,23 +82,43 @@ class Egress(_message.Message):
     started_at: _timestamp_pb2.Timestamp
     ended_at: _timestamp_pb2.Timestamp
     paused: bool
-    def __init__(self, id: _Optional[str] = ..., egress_id: _Optional[str] = ..., recording_id: _Optional[str] = ..., room_name: _Optional[str] = ..., type: _Optional[str] = ..., mode: _Optional[str] = ..., layout: _Optional[str] = ..., quality: _Optional[str] = ..., status: _Optional[_Union[Egress.Status, str]] = ..., livekit_status: _Optional[str] = ..., destinations: _Optional[_Iterable[str]] = ..., file: _Optional[_Union[FileOptions, _Mapping]] = ..., file_url: _Optional[str] = ..., file_size: _Optional[int] = ..., duration_sec: _Optional[int] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused: _Optional[bool] = ...) -> None: ...
+    progress: EgressProgress
+    tracks: bool
+    def __init__(self, id: _Optional[str] = ..., egress_id: _Optional[str] = ..., recording_id: _Optional[str] = ..., room_name: _Optional[str] = ..., type: _Optional[str] = ..., mode: _Optional[str] = ..., layout: _Optional[str] = ..., quality: _Optional[str] = ..., status: _Optional[_Union[Egress.Status, str]] = ..., livekit_status: _Optional[str] = ..., destinations: _Optional[_Iterable[str]] = ..., file: _Optional[_Union[FileOptions, _Mapping]] = ..., file_url: _Optional[str] = ..., file_size: _Optional[int] = ..., duration_sec: _Optional[int] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused: _Optional[bool] = ..., progress: _Optional[_Union[EgressProgress, _Mapping]] = ..., tracks: _Optional[bool] = ...) -> None: ...
+
+class EgressProgress(_message.Message):
+    __slots__ = ("duration_ms", "fps", "frames_composed", "frames_repeated", "frames_dropped", "bytes")
+    DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    FPS_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_COMPOSED_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_REPEATED_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_DROPPED_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    duration_ms: int
+    fps: float
+    frames_composed: int
+    frames_repeated: int
+    frames_dropped: int
+    bytes: int
+    def __init__(self, duration_ms: _Optional[int] = ..., fps: _Optional[float] = ..., frames_composed: _Optional[int] = ..., frames_repeated: _Optional[int] = ..., frames_dropped: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class StartEgressRequest(_message.Message):
-    __slots__ = ("room_name", "mode", "layout", "quality", "file", "stream")
+    __slots__ = ("room_name", "mode", "layout", "quality", "file", "stream", "tracks")
     ROOM_NAME_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
+    TRACKS_FIELD_NUMBER: _ClassVar[int]
     room_name: str
     mode: str
     layout: str
     quality: str
     file: FileOptions
     stream: StreamOptions
-    def __init__(self, room_name: _Optional[str] = ..., mode: _Optional[str] = ..., layout: _Optional[str] = ..., quality: _Optional[str] = ..., file: _Optional[_Union[FileOptions, _Mapping]] = ..., stream: _Optional[_Union[StreamOptions, _Mapping]] = ...) -> None: ...
+    tracks: bool
+    def __init__(self, room_name: _Optional[str] = ..., mode: _Optional[str] = ..., layout: _Optional[str] = ..., quality: _Optional[str] = ..., file: _Optional[_Union[FileOptions, _Mapping]] = ..., stream: _Optional[_Union[StreamOptions, _Mapping]] = ..., tracks: _Optional[bool] = ...) -> None: ...
 
 class StopEgressRequest(_message.Message):
     __slots__ = ("egress_id",)
@@ -207,7 +229,7 @@ class UpdateAutoEgressRequest(_message.Message):
     def __init__(self, enabled: _Optional[bool] = ..., mode: _Optional[str] = ..., layout: _Optional[str] = ..., quality: _Optional[str] = ..., file: _Optional[_Union[FileOptions, _Mapping]] = ..., stream: _Optional[_Union[StreamOptions, _Mapping]] = ..., min_participants: _Optional[int] = ..., delay_seconds: _Optional[int] = ..., room_name_pattern: _Optional[str] = ...) -> None: ...
 
 class Recording(_message.Message):
-    __slots__ = ("id", "egress_id", "room_name", "status", "file_type", "layout", "quality", "file_url", "file_size", "duration_sec", "error_code", "error_message", "created_at", "started_at", "ended_at")
+    __slots__ = ("id", "egress_id", "room_name", "status", "file_type", "layout", "quality", "file_url", "file_size", "duration_sec", "error_code", "error_message", "created_at", "started_at", "ended_at", "tracks")
     ID_FIELD_NUMBER: _ClassVar[int]
     EGRESS_ID_FIELD_NUMBER: _ClassVar[int]
     ROOM_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -223,6 +245,7 @@ class Recording(_message.Message):
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     ENDED_AT_FIELD_NUMBER: _ClassVar[int]
+    TRACKS_FIELD_NUMBER: _ClassVar[int]
     id: str
     egress_id: str
     room_name: str
@@ -238,19 +261,22 @@ class Recording(_message.Message):
     created_at: _timestamp_pb2.Timestamp
     started_at: _timestamp_pb2.Timestamp
     ended_at: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., egress_id: _Optional[str] = ..., room_name: _Optional[str] = ..., status: _Optional[_Union[Egress.Status, str]] = ..., file_type: _Optional[str] = ..., layout: _Optional[str] = ..., quality: _Optional[str] = ..., file_url: _Optional[str] = ..., file_size: _Optional[int] = ..., duration_sec: _Optional[int] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    tracks: bool
+    def __init__(self, id: _Optional[str] = ..., egress_id: _Optional[str] = ..., room_name: _Optional[str] = ..., status: _Optional[_Union[Egress.Status, str]] = ..., file_type: _Optional[str] = ..., layout: _Optional[str] = ..., quality: _Optional[str] = ..., file_url: _Optional[str] = ..., file_size: _Optional[int] = ..., duration_sec: _Optional[int] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tracks: _Optional[bool] = ...) -> None: ...
 
 class StartRecordingRequest(_message.Message):
-    __slots__ = ("room_name", "file_type", "layout", "quality")
+    __slots__ = ("room_name", "file_type", "layout", "quality", "tracks")
     ROOM_NAME_FIELD_NUMBER: _ClassVar[int]
     FILE_TYPE_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
+    TRACKS_FIELD_NUMBER: _ClassVar[int]
     room_name: str
     file_type: str
     layout: str
     quality: str
-    def __init__(self, room_name: _Optional[str] = ..., file_type: _Optional[str] = ..., layout: _Optional[str] = ..., quality: _Optional[str] = ...) -> None: ...
+    tracks: bool
+    def __init__(self, room_name: _Optional[str] = ..., file_type: _Optional[str] = ..., layout: _Optional[str] = ..., quality: _Optional[str] = ..., tracks: _Optional[bool] = ...) -> None: ...
 
 class StopRecordingRequest(_message.Message):
     __slots__ = ("egress_id",)

@@ -218,7 +218,11 @@ type Egress struct {
 	// When it ended.
 	EndedAt *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	// Whether it is paused.
-	Paused        bool `protobuf:"varint,21,opt,name=paused,proto3" json:"paused,omitempty"`
+	Paused bool `protobuf:"varint,21,opt,name=paused,proto3" json:"paused,omitempty"`
+	// How far it is; absent before its first picture or sound.
+	Progress *EgressProgress `protobuf:"bytes,22,opt,name=progress,proto3" json:"progress,omitempty"`
+	// Whether every track is recorded as it comes, instead of one composition.
+	Tracks        bool `protobuf:"varint,23,opt,name=tracks,proto3" json:"tracks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -400,6 +404,111 @@ func (x *Egress) GetPaused() bool {
 	return false
 }
 
+func (x *Egress) GetProgress() *EgressProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+func (x *Egress) GetTracks() bool {
+	if x != nil {
+		return x.Tracks
+	}
+	return false
+}
+
+// How far an egress is, brought up to date about once a second.
+type EgressProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What has been recorded or streamed, milliseconds.
+	DurationMs int64 `protobuf:"varint,1,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
+	// Pictures a second over the last second.
+	Fps float64 `protobuf:"fixed64,2,opt,name=fps,proto3" json:"fps,omitempty"`
+	// Frames composed.
+	FramesComposed int64 `protobuf:"varint,3,opt,name=frames_composed,json=framesComposed,proto3" json:"frames_composed,omitempty"`
+	// Frames shown again because no new one was there in time.
+	FramesRepeated int64 `protobuf:"varint,4,opt,name=frames_repeated,json=framesRepeated,proto3" json:"frames_repeated,omitempty"`
+	// Frames left out because the encoder was busy.
+	FramesDropped int64 `protobuf:"varint,5,opt,name=frames_dropped,json=framesDropped,proto3" json:"frames_dropped,omitempty"`
+	// Size of what has been written so far, bytes.
+	Bytes         int64 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EgressProgress) Reset() {
+	*x = EgressProgress{}
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EgressProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EgressProgress) ProtoMessage() {}
+
+func (x *EgressProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EgressProgress.ProtoReflect.Descriptor instead.
+func (*EgressProgress) Descriptor() ([]byte, []int) {
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *EgressProgress) GetDurationMs() int64 {
+	if x != nil {
+		return x.DurationMs
+	}
+	return 0
+}
+
+func (x *EgressProgress) GetFps() float64 {
+	if x != nil {
+		return x.Fps
+	}
+	return 0
+}
+
+func (x *EgressProgress) GetFramesComposed() int64 {
+	if x != nil {
+		return x.FramesComposed
+	}
+	return 0
+}
+
+func (x *EgressProgress) GetFramesRepeated() int64 {
+	if x != nil {
+		return x.FramesRepeated
+	}
+	return 0
+}
+
+func (x *EgressProgress) GetFramesDropped() int64 {
+	if x != nil {
+		return x.FramesDropped
+	}
+	return 0
+}
+
+func (x *EgressProgress) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 // An egress to start.
 type StartEgressRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -414,14 +523,17 @@ type StartEgressRequest struct {
 	// File options for `record` and `both`.
 	File *FileOptions `protobuf:"bytes,5,opt,name=file,proto3" json:"file,omitempty"`
 	// Destinations; required for `stream` and `both`.
-	Stream        *StreamOptions `protobuf:"bytes,6,opt,name=stream,proto3" json:"stream,omitempty"`
+	Stream *StreamOptions `protobuf:"bytes,6,opt,name=stream,proto3" json:"stream,omitempty"`
+	// Record every track as it comes, without loss, instead of one composition: for `record` only.
+	// ComposeRecording makes files of it later, in any layout and quality.
+	Tracks        *bool `protobuf:"varint,7,opt,name=tracks,proto3,oneof" json:"tracks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StartEgressRequest) Reset() {
 	*x = StartEgressRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[3]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +545,7 @@ func (x *StartEgressRequest) String() string {
 func (*StartEgressRequest) ProtoMessage() {}
 
 func (x *StartEgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[3]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +558,7 @@ func (x *StartEgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartEgressRequest.ProtoReflect.Descriptor instead.
 func (*StartEgressRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{3}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *StartEgressRequest) GetRoomName() string {
@@ -491,6 +603,13 @@ func (x *StartEgressRequest) GetStream() *StreamOptions {
 	return nil
 }
 
+func (x *StartEgressRequest) GetTracks() bool {
+	if x != nil && x.Tracks != nil {
+		return *x.Tracks
+	}
+	return false
+}
+
 // Which egress to stop.
 type StopEgressRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -502,7 +621,7 @@ type StopEgressRequest struct {
 
 func (x *StopEgressRequest) Reset() {
 	*x = StopEgressRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[4]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +633,7 @@ func (x *StopEgressRequest) String() string {
 func (*StopEgressRequest) ProtoMessage() {}
 
 func (x *StopEgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[4]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +646,7 @@ func (x *StopEgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopEgressRequest.ProtoReflect.Descriptor instead.
 func (*StopEgressRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{4}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StopEgressRequest) GetEgressId() string {
@@ -550,7 +669,7 @@ type PauseEgressRequest struct {
 
 func (x *PauseEgressRequest) Reset() {
 	*x = PauseEgressRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[5]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +681,7 @@ func (x *PauseEgressRequest) String() string {
 func (*PauseEgressRequest) ProtoMessage() {}
 
 func (x *PauseEgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[5]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +694,7 @@ func (x *PauseEgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseEgressRequest.ProtoReflect.Descriptor instead.
 func (*PauseEgressRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{5}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PauseEgressRequest) GetEgressId() string {
@@ -603,7 +722,7 @@ type ResumeEgressRequest struct {
 
 func (x *ResumeEgressRequest) Reset() {
 	*x = ResumeEgressRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[6]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +734,7 @@ func (x *ResumeEgressRequest) String() string {
 func (*ResumeEgressRequest) ProtoMessage() {}
 
 func (x *ResumeEgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[6]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +747,7 @@ func (x *ResumeEgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeEgressRequest.ProtoReflect.Descriptor instead.
 func (*ResumeEgressRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{6}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ResumeEgressRequest) GetEgressId() string {
@@ -657,7 +776,7 @@ type ListEgressRequest struct {
 
 func (x *ListEgressRequest) Reset() {
 	*x = ListEgressRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[7]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -669,7 +788,7 @@ func (x *ListEgressRequest) String() string {
 func (*ListEgressRequest) ProtoMessage() {}
 
 func (x *ListEgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[7]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -682,7 +801,7 @@ func (x *ListEgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEgressRequest.ProtoReflect.Descriptor instead.
 func (*ListEgressRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{7}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListEgressRequest) GetRoomName() string {
@@ -737,7 +856,7 @@ type ListEgressResponse struct {
 
 func (x *ListEgressResponse) Reset() {
 	*x = ListEgressResponse{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[8]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +868,7 @@ func (x *ListEgressResponse) String() string {
 func (*ListEgressResponse) ProtoMessage() {}
 
 func (x *ListEgressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[8]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +881,7 @@ func (x *ListEgressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEgressResponse.ProtoReflect.Descriptor instead.
 func (*ListEgressResponse) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{8}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListEgressResponse) GetItems() []*Egress {
@@ -804,7 +923,7 @@ type GetEgressRequest struct {
 
 func (x *GetEgressRequest) Reset() {
 	*x = GetEgressRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[9]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +935,7 @@ func (x *GetEgressRequest) String() string {
 func (*GetEgressRequest) ProtoMessage() {}
 
 func (x *GetEgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[9]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +948,7 @@ func (x *GetEgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEgressRequest.ProtoReflect.Descriptor instead.
 func (*GetEgressRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{9}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetEgressRequest) GetEgressId() string {
@@ -850,7 +969,7 @@ type DeleteEgressRequest struct {
 
 func (x *DeleteEgressRequest) Reset() {
 	*x = DeleteEgressRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[10]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +981,7 @@ func (x *DeleteEgressRequest) String() string {
 func (*DeleteEgressRequest) ProtoMessage() {}
 
 func (x *DeleteEgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[10]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +994,7 @@ func (x *DeleteEgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteEgressRequest.ProtoReflect.Descriptor instead.
 func (*DeleteEgressRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{10}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteEgressRequest) GetEgressId() string {
@@ -914,7 +1033,7 @@ type AutoEgressConfig struct {
 
 func (x *AutoEgressConfig) Reset() {
 	*x = AutoEgressConfig{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[11]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -926,7 +1045,7 @@ func (x *AutoEgressConfig) String() string {
 func (*AutoEgressConfig) ProtoMessage() {}
 
 func (x *AutoEgressConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[11]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -939,7 +1058,7 @@ func (x *AutoEgressConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AutoEgressConfig.ProtoReflect.Descriptor instead.
 func (*AutoEgressConfig) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{11}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AutoEgressConfig) GetEnabled() bool {
@@ -1021,7 +1140,7 @@ type GetAutoEgressRequest struct {
 
 func (x *GetAutoEgressRequest) Reset() {
 	*x = GetAutoEgressRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[12]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +1152,7 @@ func (x *GetAutoEgressRequest) String() string {
 func (*GetAutoEgressRequest) ProtoMessage() {}
 
 func (x *GetAutoEgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[12]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +1165,7 @@ func (x *GetAutoEgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAutoEgressRequest.ProtoReflect.Descriptor instead.
 func (*GetAutoEgressRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{12}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{13}
 }
 
 // Rules to change; fields left out stay as they are.
@@ -1076,7 +1195,7 @@ type UpdateAutoEgressRequest struct {
 
 func (x *UpdateAutoEgressRequest) Reset() {
 	*x = UpdateAutoEgressRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[13]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1207,7 @@ func (x *UpdateAutoEgressRequest) String() string {
 func (*UpdateAutoEgressRequest) ProtoMessage() {}
 
 func (x *UpdateAutoEgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[13]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1220,7 @@ func (x *UpdateAutoEgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAutoEgressRequest.ProtoReflect.Descriptor instead.
 func (*UpdateAutoEgressRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{13}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UpdateAutoEgressRequest) GetEnabled() bool {
@@ -1199,14 +1318,16 @@ type Recording struct {
 	// When it began.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// When it ended.
-	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	EndedAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	// Whether it holds every track as it came, for ComposeRecording, instead of one composition.
+	Tracks        bool `protobuf:"varint,16,opt,name=tracks,proto3" json:"tracks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Recording) Reset() {
 	*x = Recording{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[14]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1339,7 @@ func (x *Recording) String() string {
 func (*Recording) ProtoMessage() {}
 
 func (x *Recording) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[14]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1352,7 @@ func (x *Recording) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recording.ProtoReflect.Descriptor instead.
 func (*Recording) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{14}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Recording) GetId() string {
@@ -1339,6 +1460,13 @@ func (x *Recording) GetEndedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Recording) GetTracks() bool {
+	if x != nil {
+		return x.Tracks
+	}
+	return false
+}
+
 // A recording to start.
 type StartRecordingRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1349,14 +1477,16 @@ type StartRecordingRequest struct {
 	// `grid`, `speaker`, `pip` or `default` (default).
 	Layout *string `protobuf:"bytes,3,opt,name=layout,proto3,oneof" json:"layout,omitempty"`
 	// `480p`, `720p` (default), `1080p` or `4k`.
-	Quality       *string `protobuf:"bytes,4,opt,name=quality,proto3,oneof" json:"quality,omitempty"`
+	Quality *string `protobuf:"bytes,4,opt,name=quality,proto3,oneof" json:"quality,omitempty"`
+	// Record every track as it comes, without loss, instead of one composition.
+	Tracks        *bool `protobuf:"varint,5,opt,name=tracks,proto3,oneof" json:"tracks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StartRecordingRequest) Reset() {
 	*x = StartRecordingRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[15]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1498,7 @@ func (x *StartRecordingRequest) String() string {
 func (*StartRecordingRequest) ProtoMessage() {}
 
 func (x *StartRecordingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[15]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1511,7 @@ func (x *StartRecordingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRecordingRequest.ProtoReflect.Descriptor instead.
 func (*StartRecordingRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{15}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StartRecordingRequest) GetRoomName() string {
@@ -1412,6 +1542,13 @@ func (x *StartRecordingRequest) GetQuality() string {
 	return ""
 }
 
+func (x *StartRecordingRequest) GetTracks() bool {
+	if x != nil && x.Tracks != nil {
+		return *x.Tracks
+	}
+	return false
+}
+
 // Which recording to stop.
 type StopRecordingRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1423,7 +1560,7 @@ type StopRecordingRequest struct {
 
 func (x *StopRecordingRequest) Reset() {
 	*x = StopRecordingRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[16]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1572,7 @@ func (x *StopRecordingRequest) String() string {
 func (*StopRecordingRequest) ProtoMessage() {}
 
 func (x *StopRecordingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[16]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1585,7 @@ func (x *StopRecordingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRecordingRequest.ProtoReflect.Descriptor instead.
 func (*StopRecordingRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{16}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StopRecordingRequest) GetEgressId() string {
@@ -1477,7 +1614,7 @@ type ListRecordingsRequest struct {
 
 func (x *ListRecordingsRequest) Reset() {
 	*x = ListRecordingsRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[17]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1626,7 @@ func (x *ListRecordingsRequest) String() string {
 func (*ListRecordingsRequest) ProtoMessage() {}
 
 func (x *ListRecordingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[17]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1639,7 @@ func (x *ListRecordingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRecordingsRequest.ProtoReflect.Descriptor instead.
 func (*ListRecordingsRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{17}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListRecordingsRequest) GetRoomName() string {
@@ -1557,7 +1694,7 @@ type ListRecordingsResponse struct {
 
 func (x *ListRecordingsResponse) Reset() {
 	*x = ListRecordingsResponse{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[18]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1569,7 +1706,7 @@ func (x *ListRecordingsResponse) String() string {
 func (*ListRecordingsResponse) ProtoMessage() {}
 
 func (x *ListRecordingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[18]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1582,7 +1719,7 @@ func (x *ListRecordingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRecordingsResponse.ProtoReflect.Descriptor instead.
 func (*ListRecordingsResponse) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{18}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListRecordingsResponse) GetItems() []*Recording {
@@ -1624,7 +1761,7 @@ type ListActiveRecordingsRequest struct {
 
 func (x *ListActiveRecordingsRequest) Reset() {
 	*x = ListActiveRecordingsRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[19]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +1773,7 @@ func (x *ListActiveRecordingsRequest) String() string {
 func (*ListActiveRecordingsRequest) ProtoMessage() {}
 
 func (x *ListActiveRecordingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[19]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +1786,7 @@ func (x *ListActiveRecordingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActiveRecordingsRequest.ProtoReflect.Descriptor instead.
 func (*ListActiveRecordingsRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{19}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListActiveRecordingsRequest) GetRoomName() string {
@@ -1672,7 +1809,7 @@ type ListActiveRecordingsResponse struct {
 
 func (x *ListActiveRecordingsResponse) Reset() {
 	*x = ListActiveRecordingsResponse{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[20]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +1821,7 @@ func (x *ListActiveRecordingsResponse) String() string {
 func (*ListActiveRecordingsResponse) ProtoMessage() {}
 
 func (x *ListActiveRecordingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[20]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +1834,7 @@ func (x *ListActiveRecordingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActiveRecordingsResponse.ProtoReflect.Descriptor instead.
 func (*ListActiveRecordingsResponse) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{20}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListActiveRecordingsResponse) GetItems() []*Recording {
@@ -1725,7 +1862,7 @@ type GetRecordingRequest struct {
 
 func (x *GetRecordingRequest) Reset() {
 	*x = GetRecordingRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[21]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +1874,7 @@ func (x *GetRecordingRequest) String() string {
 func (*GetRecordingRequest) ProtoMessage() {}
 
 func (x *GetRecordingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[21]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +1887,7 @@ func (x *GetRecordingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRecordingRequest.ProtoReflect.Descriptor instead.
 func (*GetRecordingRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{21}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetRecordingRequest) GetRecordingId() string {
@@ -1773,7 +1910,7 @@ type GetRecordingDownloadUrlRequest struct {
 
 func (x *GetRecordingDownloadUrlRequest) Reset() {
 	*x = GetRecordingDownloadUrlRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[22]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1922,7 @@ func (x *GetRecordingDownloadUrlRequest) String() string {
 func (*GetRecordingDownloadUrlRequest) ProtoMessage() {}
 
 func (x *GetRecordingDownloadUrlRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[22]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1935,7 @@ func (x *GetRecordingDownloadUrlRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRecordingDownloadUrlRequest.ProtoReflect.Descriptor instead.
 func (*GetRecordingDownloadUrlRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{22}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetRecordingDownloadUrlRequest) GetRecordingId() string {
@@ -1830,7 +1967,7 @@ type RecordingDownloadUrl struct {
 
 func (x *RecordingDownloadUrl) Reset() {
 	*x = RecordingDownloadUrl{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[23]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +1979,7 @@ func (x *RecordingDownloadUrl) String() string {
 func (*RecordingDownloadUrl) ProtoMessage() {}
 
 func (x *RecordingDownloadUrl) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[23]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +1992,7 @@ func (x *RecordingDownloadUrl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordingDownloadUrl.ProtoReflect.Descriptor instead.
 func (*RecordingDownloadUrl) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{23}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RecordingDownloadUrl) GetDownloadUrl() string {
@@ -1890,7 +2027,7 @@ type GetRecordingManifestRequest struct {
 
 func (x *GetRecordingManifestRequest) Reset() {
 	*x = GetRecordingManifestRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[24]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +2039,7 @@ func (x *GetRecordingManifestRequest) String() string {
 func (*GetRecordingManifestRequest) ProtoMessage() {}
 
 func (x *GetRecordingManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[24]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +2052,7 @@ func (x *GetRecordingManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRecordingManifestRequest.ProtoReflect.Descriptor instead.
 func (*GetRecordingManifestRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{24}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetRecordingManifestRequest) GetRecordingId() string {
@@ -1956,7 +2093,7 @@ type RecordingManifest struct {
 
 func (x *RecordingManifest) Reset() {
 	*x = RecordingManifest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[25]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1968,7 +2105,7 @@ func (x *RecordingManifest) String() string {
 func (*RecordingManifest) ProtoMessage() {}
 
 func (x *RecordingManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[25]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1981,7 +2118,7 @@ func (x *RecordingManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordingManifest.ProtoReflect.Descriptor instead.
 func (*RecordingManifest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{25}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RecordingManifest) GetEgressId() string {
@@ -2078,7 +2215,7 @@ type ComposeRecordingRequest struct {
 
 func (x *ComposeRecordingRequest) Reset() {
 	*x = ComposeRecordingRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[26]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2227,7 @@ func (x *ComposeRecordingRequest) String() string {
 func (*ComposeRecordingRequest) ProtoMessage() {}
 
 func (x *ComposeRecordingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[26]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2240,7 @@ func (x *ComposeRecordingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComposeRecordingRequest.ProtoReflect.Descriptor instead.
 func (*ComposeRecordingRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{26}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ComposeRecordingRequest) GetRecordingId() string {
@@ -2145,7 +2282,7 @@ type StartRoomRecordingRequest struct {
 
 func (x *StartRoomRecordingRequest) Reset() {
 	*x = StartRoomRecordingRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[27]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2294,7 @@ func (x *StartRoomRecordingRequest) String() string {
 func (*StartRoomRecordingRequest) ProtoMessage() {}
 
 func (x *StartRoomRecordingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[27]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2307,7 @@ func (x *StartRoomRecordingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRoomRecordingRequest.ProtoReflect.Descriptor instead.
 func (*StartRoomRecordingRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{27}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StartRoomRecordingRequest) GetRoomId() string {
@@ -2195,7 +2332,7 @@ type StartRoomRecordingResponse struct {
 
 func (x *StartRoomRecordingResponse) Reset() {
 	*x = StartRoomRecordingResponse{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[28]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2344,7 @@ func (x *StartRoomRecordingResponse) String() string {
 func (*StartRoomRecordingResponse) ProtoMessage() {}
 
 func (x *StartRoomRecordingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[28]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2357,7 @@ func (x *StartRoomRecordingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRoomRecordingResponse.ProtoReflect.Descriptor instead.
 func (*StartRoomRecordingResponse) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{28}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StartRoomRecordingResponse) GetEgressId() string {
@@ -2255,7 +2392,7 @@ type StopRoomRecordingRequest struct {
 
 func (x *StopRoomRecordingRequest) Reset() {
 	*x = StopRoomRecordingRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[29]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2267,7 +2404,7 @@ func (x *StopRoomRecordingRequest) String() string {
 func (*StopRoomRecordingRequest) ProtoMessage() {}
 
 func (x *StopRoomRecordingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[29]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +2417,7 @@ func (x *StopRoomRecordingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRoomRecordingRequest.ProtoReflect.Descriptor instead.
 func (*StopRoomRecordingRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{29}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StopRoomRecordingRequest) GetRoomId() string {
@@ -2303,7 +2440,7 @@ type StopRoomRecordingResponse struct {
 
 func (x *StopRoomRecordingResponse) Reset() {
 	*x = StopRoomRecordingResponse{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[30]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2452,7 @@ func (x *StopRoomRecordingResponse) String() string {
 func (*StopRoomRecordingResponse) ProtoMessage() {}
 
 func (x *StopRoomRecordingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[30]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2465,7 @@ func (x *StopRoomRecordingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRoomRecordingResponse.ProtoReflect.Descriptor instead.
 func (*StopRoomRecordingResponse) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{30}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StopRoomRecordingResponse) GetEgressId() string {
@@ -2356,7 +2493,7 @@ type GetRoomRecordingRequest struct {
 
 func (x *GetRoomRecordingRequest) Reset() {
 	*x = GetRoomRecordingRequest{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[31]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2505,7 @@ func (x *GetRoomRecordingRequest) String() string {
 func (*GetRoomRecordingRequest) ProtoMessage() {}
 
 func (x *GetRoomRecordingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[31]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2518,7 @@ func (x *GetRoomRecordingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomRecordingRequest.ProtoReflect.Descriptor instead.
 func (*GetRoomRecordingRequest) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{31}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetRoomRecordingRequest) GetRoomId() string {
@@ -2406,7 +2543,7 @@ type RoomRecording struct {
 
 func (x *RoomRecording) Reset() {
 	*x = RoomRecording{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[32]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2418,7 +2555,7 @@ func (x *RoomRecording) String() string {
 func (*RoomRecording) ProtoMessage() {}
 
 func (x *RoomRecording) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[32]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2431,7 +2568,7 @@ func (x *RoomRecording) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomRecording.ProtoReflect.Descriptor instead.
 func (*RoomRecording) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{32}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RoomRecording) GetActive() bool {
@@ -2472,7 +2609,7 @@ type RecordingManifest_Object struct {
 
 func (x *RecordingManifest_Object) Reset() {
 	*x = RecordingManifest_Object{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[33]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2484,7 +2621,7 @@ func (x *RecordingManifest_Object) String() string {
 func (*RecordingManifest_Object) ProtoMessage() {}
 
 func (x *RecordingManifest_Object) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[33]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2497,7 +2634,7 @@ func (x *RecordingManifest_Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordingManifest_Object.ProtoReflect.Descriptor instead.
 func (*RecordingManifest_Object) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{25, 0}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{26, 0}
 }
 
 func (x *RecordingManifest_Object) GetKey() string {
@@ -2543,7 +2680,7 @@ type RecordingManifest_Gap struct {
 
 func (x *RecordingManifest_Gap) Reset() {
 	*x = RecordingManifest_Gap{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[34]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +2692,7 @@ func (x *RecordingManifest_Gap) String() string {
 func (*RecordingManifest_Gap) ProtoMessage() {}
 
 func (x *RecordingManifest_Gap) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[34]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +2705,7 @@ func (x *RecordingManifest_Gap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordingManifest_Gap.ProtoReflect.Descriptor instead.
 func (*RecordingManifest_Gap) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{25, 1}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{26, 1}
 }
 
 func (x *RecordingManifest_Gap) GetStartMs() int64 {
@@ -2613,7 +2750,7 @@ type RecordingManifest_Track struct {
 
 func (x *RecordingManifest_Track) Reset() {
 	*x = RecordingManifest_Track{}
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[35]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +2762,7 @@ func (x *RecordingManifest_Track) String() string {
 func (*RecordingManifest_Track) ProtoMessage() {}
 
 func (x *RecordingManifest_Track) ProtoReflect() protoreflect.Message {
-	mi := &file_baxcloud_v1_egress_proto_msgTypes[35]
+	mi := &file_baxcloud_v1_egress_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +2775,7 @@ func (x *RecordingManifest_Track) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordingManifest_Track.ProtoReflect.Descriptor instead.
 func (*RecordingManifest_Track) Descriptor() ([]byte, []int) {
-	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{25, 2}
+	return file_baxcloud_v1_egress_proto_rawDescGZIP(), []int{26, 2}
 }
 
 func (x *RecordingManifest_Track) GetSid() string {
@@ -2693,7 +2830,7 @@ const file_baxcloud_v1_egress_proto_rawDesc = "" +
 	"\n" +
 	"_file_type\":\n" +
 	"\rStreamOptions\x12)\n" +
-	"\x04urls\x18\x01 \x03(\tB\x15\xbaH\x0e\x92\x01\v\x102\"\ar\x05\x10\x01\x18\x80\x10\xb8\xd7\x18\x01R\x04urls\"\xa6\a\n" +
+	"\x04urls\x18\x01 \x03(\tB\x15\xbaH\x0e\x92\x01\v\x102\"\ar\x05\x10\x01\x18\x80\x10\xb8\xd7\x18\x01R\x04urls\"\xf7\a\n" +
 	"\x06Egress\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\tegress_id\x18\x02 \x01(\tR\begressId\x12&\n" +
@@ -2719,7 +2856,9 @@ const file_baxcloud_v1_egress_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x125\n" +
 	"\bended_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x16\n" +
-	"\x06paused\x18\x15 \x01(\bR\x06paused\"H\n" +
+	"\x06paused\x18\x15 \x01(\bR\x06paused\x127\n" +
+	"\bprogress\x18\x16 \x01(\v2\x1b.baxcloud.v1.EgressProgressR\bprogress\x12\x16\n" +
+	"\x06tracks\x18\x17 \x01(\bR\x06tracks\"H\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aSTARTED\x10\x01\x12\r\n" +
@@ -2732,7 +2871,15 @@ const file_baxcloud_v1_egress_proto_rawDesc = "" +
 	"_file_sizeB\x0f\n" +
 	"\r_duration_secB\r\n" +
 	"\v_error_codeB\x10\n" +
-	"\x0e_error_message\"\xe5\x02\n" +
+	"\x0e_error_message\"\xd2\x01\n" +
+	"\x0eEgressProgress\x12\x1f\n" +
+	"\vduration_ms\x18\x01 \x01(\x03R\n" +
+	"durationMs\x12\x10\n" +
+	"\x03fps\x18\x02 \x01(\x01R\x03fps\x12'\n" +
+	"\x0fframes_composed\x18\x03 \x01(\x03R\x0eframesComposed\x12'\n" +
+	"\x0fframes_repeated\x18\x04 \x01(\x03R\x0eframesRepeated\x12%\n" +
+	"\x0eframes_dropped\x18\x05 \x01(\x03R\rframesDropped\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x03R\x05bytes\"\x8d\x03\n" +
 	"\x12StartEgressRequest\x12'\n" +
 	"\troom_name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x02R\broomName\x12/\n" +
@@ -2740,10 +2887,12 @@ const file_baxcloud_v1_egress_proto_rawDesc = "" +
 	"\x06layout\x18\x03 \x01(\tB\"\xbaH\x1fr\x1dR\x04gridR\aspeakerR\x03pipR\adefaultH\x00R\x06layout\x88\x01\x01\x12;\n" +
 	"\aquality\x18\x04 \x01(\tB\x1c\xbaH\x19r\x17R\x04480pR\x04720pR\x051080pR\x024kH\x01R\aquality\x88\x01\x01\x12,\n" +
 	"\x04file\x18\x05 \x01(\v2\x18.baxcloud.v1.FileOptionsR\x04file\x122\n" +
-	"\x06stream\x18\x06 \x01(\v2\x1a.baxcloud.v1.StreamOptionsR\x06streamB\t\n" +
+	"\x06stream\x18\x06 \x01(\v2\x1a.baxcloud.v1.StreamOptionsR\x06stream\x12\x1b\n" +
+	"\x06tracks\x18\a \x01(\bH\x02R\x06tracks\x88\x01\x01B\t\n" +
 	"\a_layoutB\n" +
 	"\n" +
-	"\b_quality\"9\n" +
+	"\b_qualityB\t\n" +
+	"\a_tracks\"9\n" +
 	"\x11StopEgressRequest\x12$\n" +
 	"\tegress_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\begressId\"n\n" +
 	"\x12PauseEgressRequest\x12$\n" +
@@ -2808,7 +2957,7 @@ const file_baxcloud_v1_egress_proto_rawDesc = "" +
 	"\b_qualityB\x13\n" +
 	"\x11_min_participantsB\x10\n" +
 	"\x0e_delay_secondsB\x14\n" +
-	"\x12_room_name_pattern\"\x8a\x05\n" +
+	"\x12_room_name_pattern\"\xa2\x05\n" +
 	"\tRecording\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\tegress_id\x18\x02 \x01(\tR\begressId\x12\x1b\n" +
@@ -2828,24 +2977,27 @@ const file_baxcloud_v1_egress_proto_rawDesc = "" +
 	"created_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
 	"started_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x125\n" +
-	"\bended_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\aendedAtB\v\n" +
+	"\bended_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x16\n" +
+	"\x06tracks\x18\x10 \x01(\bR\x06tracksB\v\n" +
 	"\t_file_urlB\f\n" +
 	"\n" +
 	"_file_sizeB\x0f\n" +
 	"\r_duration_secB\r\n" +
 	"\v_error_codeB\x10\n" +
-	"\x0e_error_message\"\xa2\x02\n" +
+	"\x0e_error_message\"\xca\x02\n" +
 	"\x15StartRecordingRequest\x12'\n" +
 	"\troom_name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x02R\broomName\x12=\n" +
 	"\tfile_type\x18\x02 \x01(\tB\x1b\xbaH\x18r\x162\x14(?i)^(mp4|ogg|webm)$H\x00R\bfileType\x88\x01\x01\x12?\n" +
 	"\x06layout\x18\x03 \x01(\tB\"\xbaH\x1fr\x1dR\x04gridR\aspeakerR\x03pipR\adefaultH\x01R\x06layout\x88\x01\x01\x12;\n" +
-	"\aquality\x18\x04 \x01(\tB\x1c\xbaH\x19r\x17R\x04480pR\x04720pR\x051080pR\x024kH\x02R\aquality\x88\x01\x01B\f\n" +
+	"\aquality\x18\x04 \x01(\tB\x1c\xbaH\x19r\x17R\x04480pR\x04720pR\x051080pR\x024kH\x02R\aquality\x88\x01\x01\x12\x1b\n" +
+	"\x06tracks\x18\x05 \x01(\bH\x03R\x06tracks\x88\x01\x01B\f\n" +
 	"\n" +
 	"_file_typeB\t\n" +
 	"\a_layoutB\n" +
 	"\n" +
-	"\b_quality\"<\n" +
+	"\b_qualityB\t\n" +
+	"\a_tracks\"<\n" +
 	"\x14StopRecordingRequest\x12$\n" +
 	"\tegress_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\begressId\"\xa9\x02\n" +
 	"\x15ListRecordingsRequest\x12 \n" +
@@ -2992,123 +3144,125 @@ func file_baxcloud_v1_egress_proto_rawDescGZIP() []byte {
 }
 
 var file_baxcloud_v1_egress_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_baxcloud_v1_egress_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_baxcloud_v1_egress_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_baxcloud_v1_egress_proto_goTypes = []any{
 	(Egress_Status)(0),                     // 0: baxcloud.v1.Egress.Status
 	(*FileOptions)(nil),                    // 1: baxcloud.v1.FileOptions
 	(*StreamOptions)(nil),                  // 2: baxcloud.v1.StreamOptions
 	(*Egress)(nil),                         // 3: baxcloud.v1.Egress
-	(*StartEgressRequest)(nil),             // 4: baxcloud.v1.StartEgressRequest
-	(*StopEgressRequest)(nil),              // 5: baxcloud.v1.StopEgressRequest
-	(*PauseEgressRequest)(nil),             // 6: baxcloud.v1.PauseEgressRequest
-	(*ResumeEgressRequest)(nil),            // 7: baxcloud.v1.ResumeEgressRequest
-	(*ListEgressRequest)(nil),              // 8: baxcloud.v1.ListEgressRequest
-	(*ListEgressResponse)(nil),             // 9: baxcloud.v1.ListEgressResponse
-	(*GetEgressRequest)(nil),               // 10: baxcloud.v1.GetEgressRequest
-	(*DeleteEgressRequest)(nil),            // 11: baxcloud.v1.DeleteEgressRequest
-	(*AutoEgressConfig)(nil),               // 12: baxcloud.v1.AutoEgressConfig
-	(*GetAutoEgressRequest)(nil),           // 13: baxcloud.v1.GetAutoEgressRequest
-	(*UpdateAutoEgressRequest)(nil),        // 14: baxcloud.v1.UpdateAutoEgressRequest
-	(*Recording)(nil),                      // 15: baxcloud.v1.Recording
-	(*StartRecordingRequest)(nil),          // 16: baxcloud.v1.StartRecordingRequest
-	(*StopRecordingRequest)(nil),           // 17: baxcloud.v1.StopRecordingRequest
-	(*ListRecordingsRequest)(nil),          // 18: baxcloud.v1.ListRecordingsRequest
-	(*ListRecordingsResponse)(nil),         // 19: baxcloud.v1.ListRecordingsResponse
-	(*ListActiveRecordingsRequest)(nil),    // 20: baxcloud.v1.ListActiveRecordingsRequest
-	(*ListActiveRecordingsResponse)(nil),   // 21: baxcloud.v1.ListActiveRecordingsResponse
-	(*GetRecordingRequest)(nil),            // 22: baxcloud.v1.GetRecordingRequest
-	(*GetRecordingDownloadUrlRequest)(nil), // 23: baxcloud.v1.GetRecordingDownloadUrlRequest
-	(*RecordingDownloadUrl)(nil),           // 24: baxcloud.v1.RecordingDownloadUrl
-	(*GetRecordingManifestRequest)(nil),    // 25: baxcloud.v1.GetRecordingManifestRequest
-	(*RecordingManifest)(nil),              // 26: baxcloud.v1.RecordingManifest
-	(*ComposeRecordingRequest)(nil),        // 27: baxcloud.v1.ComposeRecordingRequest
-	(*StartRoomRecordingRequest)(nil),      // 28: baxcloud.v1.StartRoomRecordingRequest
-	(*StartRoomRecordingResponse)(nil),     // 29: baxcloud.v1.StartRoomRecordingResponse
-	(*StopRoomRecordingRequest)(nil),       // 30: baxcloud.v1.StopRoomRecordingRequest
-	(*StopRoomRecordingResponse)(nil),      // 31: baxcloud.v1.StopRoomRecordingResponse
-	(*GetRoomRecordingRequest)(nil),        // 32: baxcloud.v1.GetRoomRecordingRequest
-	(*RoomRecording)(nil),                  // 33: baxcloud.v1.RoomRecording
-	(*RecordingManifest_Object)(nil),       // 34: baxcloud.v1.RecordingManifest.Object
-	(*RecordingManifest_Gap)(nil),          // 35: baxcloud.v1.RecordingManifest.Gap
-	(*RecordingManifest_Track)(nil),        // 36: baxcloud.v1.RecordingManifest.Track
-	nil,                                    // 37: baxcloud.v1.RecordingManifest.VersionsEntry
-	(*timestamppb.Timestamp)(nil),          // 38: google.protobuf.Timestamp
-	(*emptypb.Empty)(nil),                  // 39: google.protobuf.Empty
+	(*EgressProgress)(nil),                 // 4: baxcloud.v1.EgressProgress
+	(*StartEgressRequest)(nil),             // 5: baxcloud.v1.StartEgressRequest
+	(*StopEgressRequest)(nil),              // 6: baxcloud.v1.StopEgressRequest
+	(*PauseEgressRequest)(nil),             // 7: baxcloud.v1.PauseEgressRequest
+	(*ResumeEgressRequest)(nil),            // 8: baxcloud.v1.ResumeEgressRequest
+	(*ListEgressRequest)(nil),              // 9: baxcloud.v1.ListEgressRequest
+	(*ListEgressResponse)(nil),             // 10: baxcloud.v1.ListEgressResponse
+	(*GetEgressRequest)(nil),               // 11: baxcloud.v1.GetEgressRequest
+	(*DeleteEgressRequest)(nil),            // 12: baxcloud.v1.DeleteEgressRequest
+	(*AutoEgressConfig)(nil),               // 13: baxcloud.v1.AutoEgressConfig
+	(*GetAutoEgressRequest)(nil),           // 14: baxcloud.v1.GetAutoEgressRequest
+	(*UpdateAutoEgressRequest)(nil),        // 15: baxcloud.v1.UpdateAutoEgressRequest
+	(*Recording)(nil),                      // 16: baxcloud.v1.Recording
+	(*StartRecordingRequest)(nil),          // 17: baxcloud.v1.StartRecordingRequest
+	(*StopRecordingRequest)(nil),           // 18: baxcloud.v1.StopRecordingRequest
+	(*ListRecordingsRequest)(nil),          // 19: baxcloud.v1.ListRecordingsRequest
+	(*ListRecordingsResponse)(nil),         // 20: baxcloud.v1.ListRecordingsResponse
+	(*ListActiveRecordingsRequest)(nil),    // 21: baxcloud.v1.ListActiveRecordingsRequest
+	(*ListActiveRecordingsResponse)(nil),   // 22: baxcloud.v1.ListActiveRecordingsResponse
+	(*GetRecordingRequest)(nil),            // 23: baxcloud.v1.GetRecordingRequest
+	(*GetRecordingDownloadUrlRequest)(nil), // 24: baxcloud.v1.GetRecordingDownloadUrlRequest
+	(*RecordingDownloadUrl)(nil),           // 25: baxcloud.v1.RecordingDownloadUrl
+	(*GetRecordingManifestRequest)(nil),    // 26: baxcloud.v1.GetRecordingManifestRequest
+	(*RecordingManifest)(nil),              // 27: baxcloud.v1.RecordingManifest
+	(*ComposeRecordingRequest)(nil),        // 28: baxcloud.v1.ComposeRecordingRequest
+	(*StartRoomRecordingRequest)(nil),      // 29: baxcloud.v1.StartRoomRecordingRequest
+	(*StartRoomRecordingResponse)(nil),     // 30: baxcloud.v1.StartRoomRecordingResponse
+	(*StopRoomRecordingRequest)(nil),       // 31: baxcloud.v1.StopRoomRecordingRequest
+	(*StopRoomRecordingResponse)(nil),      // 32: baxcloud.v1.StopRoomRecordingResponse
+	(*GetRoomRecordingRequest)(nil),        // 33: baxcloud.v1.GetRoomRecordingRequest
+	(*RoomRecording)(nil),                  // 34: baxcloud.v1.RoomRecording
+	(*RecordingManifest_Object)(nil),       // 35: baxcloud.v1.RecordingManifest.Object
+	(*RecordingManifest_Gap)(nil),          // 36: baxcloud.v1.RecordingManifest.Gap
+	(*RecordingManifest_Track)(nil),        // 37: baxcloud.v1.RecordingManifest.Track
+	nil,                                    // 38: baxcloud.v1.RecordingManifest.VersionsEntry
+	(*timestamppb.Timestamp)(nil),          // 39: google.protobuf.Timestamp
+	(*emptypb.Empty)(nil),                  // 40: google.protobuf.Empty
 }
 var file_baxcloud_v1_egress_proto_depIdxs = []int32{
 	0,  // 0: baxcloud.v1.Egress.status:type_name -> baxcloud.v1.Egress.Status
 	1,  // 1: baxcloud.v1.Egress.file:type_name -> baxcloud.v1.FileOptions
-	38, // 2: baxcloud.v1.Egress.created_at:type_name -> google.protobuf.Timestamp
-	38, // 3: baxcloud.v1.Egress.started_at:type_name -> google.protobuf.Timestamp
-	38, // 4: baxcloud.v1.Egress.ended_at:type_name -> google.protobuf.Timestamp
-	1,  // 5: baxcloud.v1.StartEgressRequest.file:type_name -> baxcloud.v1.FileOptions
-	2,  // 6: baxcloud.v1.StartEgressRequest.stream:type_name -> baxcloud.v1.StreamOptions
-	0,  // 7: baxcloud.v1.ListEgressRequest.status:type_name -> baxcloud.v1.Egress.Status
-	3,  // 8: baxcloud.v1.ListEgressResponse.items:type_name -> baxcloud.v1.Egress
-	1,  // 9: baxcloud.v1.AutoEgressConfig.file:type_name -> baxcloud.v1.FileOptions
-	2,  // 10: baxcloud.v1.AutoEgressConfig.stream:type_name -> baxcloud.v1.StreamOptions
-	38, // 11: baxcloud.v1.AutoEgressConfig.updated_at:type_name -> google.protobuf.Timestamp
-	1,  // 12: baxcloud.v1.UpdateAutoEgressRequest.file:type_name -> baxcloud.v1.FileOptions
-	2,  // 13: baxcloud.v1.UpdateAutoEgressRequest.stream:type_name -> baxcloud.v1.StreamOptions
-	0,  // 14: baxcloud.v1.Recording.status:type_name -> baxcloud.v1.Egress.Status
-	38, // 15: baxcloud.v1.Recording.created_at:type_name -> google.protobuf.Timestamp
-	38, // 16: baxcloud.v1.Recording.started_at:type_name -> google.protobuf.Timestamp
-	38, // 17: baxcloud.v1.Recording.ended_at:type_name -> google.protobuf.Timestamp
-	0,  // 18: baxcloud.v1.ListRecordingsRequest.status:type_name -> baxcloud.v1.Egress.Status
-	15, // 19: baxcloud.v1.ListRecordingsResponse.items:type_name -> baxcloud.v1.Recording
-	15, // 20: baxcloud.v1.ListActiveRecordingsResponse.items:type_name -> baxcloud.v1.Recording
-	38, // 21: baxcloud.v1.RecordingDownloadUrl.expires_at:type_name -> google.protobuf.Timestamp
-	34, // 22: baxcloud.v1.RecordingManifest.objects:type_name -> baxcloud.v1.RecordingManifest.Object
-	35, // 23: baxcloud.v1.RecordingManifest.gaps:type_name -> baxcloud.v1.RecordingManifest.Gap
-	36, // 24: baxcloud.v1.RecordingManifest.tracks:type_name -> baxcloud.v1.RecordingManifest.Track
-	37, // 25: baxcloud.v1.RecordingManifest.versions:type_name -> baxcloud.v1.RecordingManifest.VersionsEntry
-	38, // 26: baxcloud.v1.StartRoomRecordingResponse.started_at:type_name -> google.protobuf.Timestamp
-	38, // 27: baxcloud.v1.RoomRecording.started_at:type_name -> google.protobuf.Timestamp
-	4,  // 28: baxcloud.v1.EgressService.StartEgress:input_type -> baxcloud.v1.StartEgressRequest
-	5,  // 29: baxcloud.v1.EgressService.StopEgress:input_type -> baxcloud.v1.StopEgressRequest
-	6,  // 30: baxcloud.v1.EgressService.PauseEgress:input_type -> baxcloud.v1.PauseEgressRequest
-	7,  // 31: baxcloud.v1.EgressService.ResumeEgress:input_type -> baxcloud.v1.ResumeEgressRequest
-	8,  // 32: baxcloud.v1.EgressService.ListEgress:input_type -> baxcloud.v1.ListEgressRequest
-	10, // 33: baxcloud.v1.EgressService.GetEgress:input_type -> baxcloud.v1.GetEgressRequest
-	11, // 34: baxcloud.v1.EgressService.DeleteEgress:input_type -> baxcloud.v1.DeleteEgressRequest
-	13, // 35: baxcloud.v1.EgressService.GetAutoEgress:input_type -> baxcloud.v1.GetAutoEgressRequest
-	14, // 36: baxcloud.v1.EgressService.UpdateAutoEgress:input_type -> baxcloud.v1.UpdateAutoEgressRequest
-	16, // 37: baxcloud.v1.EgressService.StartRecording:input_type -> baxcloud.v1.StartRecordingRequest
-	17, // 38: baxcloud.v1.EgressService.StopRecording:input_type -> baxcloud.v1.StopRecordingRequest
-	18, // 39: baxcloud.v1.EgressService.ListRecordings:input_type -> baxcloud.v1.ListRecordingsRequest
-	20, // 40: baxcloud.v1.EgressService.ListActiveRecordings:input_type -> baxcloud.v1.ListActiveRecordingsRequest
-	22, // 41: baxcloud.v1.EgressService.GetRecording:input_type -> baxcloud.v1.GetRecordingRequest
-	23, // 42: baxcloud.v1.EgressService.GetRecordingDownloadUrl:input_type -> baxcloud.v1.GetRecordingDownloadUrlRequest
-	25, // 43: baxcloud.v1.EgressService.GetRecordingManifest:input_type -> baxcloud.v1.GetRecordingManifestRequest
-	27, // 44: baxcloud.v1.EgressService.ComposeRecording:input_type -> baxcloud.v1.ComposeRecordingRequest
-	28, // 45: baxcloud.v1.EgressService.StartRoomRecording:input_type -> baxcloud.v1.StartRoomRecordingRequest
-	30, // 46: baxcloud.v1.EgressService.StopRoomRecording:input_type -> baxcloud.v1.StopRoomRecordingRequest
-	32, // 47: baxcloud.v1.EgressService.GetRoomRecording:input_type -> baxcloud.v1.GetRoomRecordingRequest
-	3,  // 48: baxcloud.v1.EgressService.StartEgress:output_type -> baxcloud.v1.Egress
-	3,  // 49: baxcloud.v1.EgressService.StopEgress:output_type -> baxcloud.v1.Egress
-	3,  // 50: baxcloud.v1.EgressService.PauseEgress:output_type -> baxcloud.v1.Egress
-	3,  // 51: baxcloud.v1.EgressService.ResumeEgress:output_type -> baxcloud.v1.Egress
-	9,  // 52: baxcloud.v1.EgressService.ListEgress:output_type -> baxcloud.v1.ListEgressResponse
-	3,  // 53: baxcloud.v1.EgressService.GetEgress:output_type -> baxcloud.v1.Egress
-	39, // 54: baxcloud.v1.EgressService.DeleteEgress:output_type -> google.protobuf.Empty
-	12, // 55: baxcloud.v1.EgressService.GetAutoEgress:output_type -> baxcloud.v1.AutoEgressConfig
-	12, // 56: baxcloud.v1.EgressService.UpdateAutoEgress:output_type -> baxcloud.v1.AutoEgressConfig
-	15, // 57: baxcloud.v1.EgressService.StartRecording:output_type -> baxcloud.v1.Recording
-	15, // 58: baxcloud.v1.EgressService.StopRecording:output_type -> baxcloud.v1.Recording
-	19, // 59: baxcloud.v1.EgressService.ListRecordings:output_type -> baxcloud.v1.ListRecordingsResponse
-	21, // 60: baxcloud.v1.EgressService.ListActiveRecordings:output_type -> baxcloud.v1.ListActiveRecordingsResponse
-	15, // 61: baxcloud.v1.EgressService.GetRecording:output_type -> baxcloud.v1.Recording
-	24, // 62: baxcloud.v1.EgressService.GetRecordingDownloadUrl:output_type -> baxcloud.v1.RecordingDownloadUrl
-	26, // 63: baxcloud.v1.EgressService.GetRecordingManifest:output_type -> baxcloud.v1.RecordingManifest
-	15, // 64: baxcloud.v1.EgressService.ComposeRecording:output_type -> baxcloud.v1.Recording
-	29, // 65: baxcloud.v1.EgressService.StartRoomRecording:output_type -> baxcloud.v1.StartRoomRecordingResponse
-	31, // 66: baxcloud.v1.EgressService.StopRoomRecording:output_type -> baxcloud.v1.StopRoomRecordingResponse
-	33, // 67: baxcloud.v1.EgressService.GetRoomRecording:output_type -> baxcloud.v1.RoomRecording
-	48, // [48:68] is the sub-list for method output_type
-	28, // [28:48] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	39, // 2: baxcloud.v1.Egress.created_at:type_name -> google.protobuf.Timestamp
+	39, // 3: baxcloud.v1.Egress.started_at:type_name -> google.protobuf.Timestamp
+	39, // 4: baxcloud.v1.Egress.ended_at:type_name -> google.protobuf.Timestamp
+	4,  // 5: baxcloud.v1.Egress.progress:type_name -> baxcloud.v1.EgressProgress
+	1,  // 6: baxcloud.v1.StartEgressRequest.file:type_name -> baxcloud.v1.FileOptions
+	2,  // 7: baxcloud.v1.StartEgressRequest.stream:type_name -> baxcloud.v1.StreamOptions
+	0,  // 8: baxcloud.v1.ListEgressRequest.status:type_name -> baxcloud.v1.Egress.Status
+	3,  // 9: baxcloud.v1.ListEgressResponse.items:type_name -> baxcloud.v1.Egress
+	1,  // 10: baxcloud.v1.AutoEgressConfig.file:type_name -> baxcloud.v1.FileOptions
+	2,  // 11: baxcloud.v1.AutoEgressConfig.stream:type_name -> baxcloud.v1.StreamOptions
+	39, // 12: baxcloud.v1.AutoEgressConfig.updated_at:type_name -> google.protobuf.Timestamp
+	1,  // 13: baxcloud.v1.UpdateAutoEgressRequest.file:type_name -> baxcloud.v1.FileOptions
+	2,  // 14: baxcloud.v1.UpdateAutoEgressRequest.stream:type_name -> baxcloud.v1.StreamOptions
+	0,  // 15: baxcloud.v1.Recording.status:type_name -> baxcloud.v1.Egress.Status
+	39, // 16: baxcloud.v1.Recording.created_at:type_name -> google.protobuf.Timestamp
+	39, // 17: baxcloud.v1.Recording.started_at:type_name -> google.protobuf.Timestamp
+	39, // 18: baxcloud.v1.Recording.ended_at:type_name -> google.protobuf.Timestamp
+	0,  // 19: baxcloud.v1.ListRecordingsRequest.status:type_name -> baxcloud.v1.Egress.Status
+	16, // 20: baxcloud.v1.ListRecordingsResponse.items:type_name -> baxcloud.v1.Recording
+	16, // 21: baxcloud.v1.ListActiveRecordingsResponse.items:type_name -> baxcloud.v1.Recording
+	39, // 22: baxcloud.v1.RecordingDownloadUrl.expires_at:type_name -> google.protobuf.Timestamp
+	35, // 23: baxcloud.v1.RecordingManifest.objects:type_name -> baxcloud.v1.RecordingManifest.Object
+	36, // 24: baxcloud.v1.RecordingManifest.gaps:type_name -> baxcloud.v1.RecordingManifest.Gap
+	37, // 25: baxcloud.v1.RecordingManifest.tracks:type_name -> baxcloud.v1.RecordingManifest.Track
+	38, // 26: baxcloud.v1.RecordingManifest.versions:type_name -> baxcloud.v1.RecordingManifest.VersionsEntry
+	39, // 27: baxcloud.v1.StartRoomRecordingResponse.started_at:type_name -> google.protobuf.Timestamp
+	39, // 28: baxcloud.v1.RoomRecording.started_at:type_name -> google.protobuf.Timestamp
+	5,  // 29: baxcloud.v1.EgressService.StartEgress:input_type -> baxcloud.v1.StartEgressRequest
+	6,  // 30: baxcloud.v1.EgressService.StopEgress:input_type -> baxcloud.v1.StopEgressRequest
+	7,  // 31: baxcloud.v1.EgressService.PauseEgress:input_type -> baxcloud.v1.PauseEgressRequest
+	8,  // 32: baxcloud.v1.EgressService.ResumeEgress:input_type -> baxcloud.v1.ResumeEgressRequest
+	9,  // 33: baxcloud.v1.EgressService.ListEgress:input_type -> baxcloud.v1.ListEgressRequest
+	11, // 34: baxcloud.v1.EgressService.GetEgress:input_type -> baxcloud.v1.GetEgressRequest
+	12, // 35: baxcloud.v1.EgressService.DeleteEgress:input_type -> baxcloud.v1.DeleteEgressRequest
+	14, // 36: baxcloud.v1.EgressService.GetAutoEgress:input_type -> baxcloud.v1.GetAutoEgressRequest
+	15, // 37: baxcloud.v1.EgressService.UpdateAutoEgress:input_type -> baxcloud.v1.UpdateAutoEgressRequest
+	17, // 38: baxcloud.v1.EgressService.StartRecording:input_type -> baxcloud.v1.StartRecordingRequest
+	18, // 39: baxcloud.v1.EgressService.StopRecording:input_type -> baxcloud.v1.StopRecordingRequest
+	19, // 40: baxcloud.v1.EgressService.ListRecordings:input_type -> baxcloud.v1.ListRecordingsRequest
+	21, // 41: baxcloud.v1.EgressService.ListActiveRecordings:input_type -> baxcloud.v1.ListActiveRecordingsRequest
+	23, // 42: baxcloud.v1.EgressService.GetRecording:input_type -> baxcloud.v1.GetRecordingRequest
+	24, // 43: baxcloud.v1.EgressService.GetRecordingDownloadUrl:input_type -> baxcloud.v1.GetRecordingDownloadUrlRequest
+	26, // 44: baxcloud.v1.EgressService.GetRecordingManifest:input_type -> baxcloud.v1.GetRecordingManifestRequest
+	28, // 45: baxcloud.v1.EgressService.ComposeRecording:input_type -> baxcloud.v1.ComposeRecordingRequest
+	29, // 46: baxcloud.v1.EgressService.StartRoomRecording:input_type -> baxcloud.v1.StartRoomRecordingRequest
+	31, // 47: baxcloud.v1.EgressService.StopRoomRecording:input_type -> baxcloud.v1.StopRoomRecordingRequest
+	33, // 48: baxcloud.v1.EgressService.GetRoomRecording:input_type -> baxcloud.v1.GetRoomRecordingRequest
+	3,  // 49: baxcloud.v1.EgressService.StartEgress:output_type -> baxcloud.v1.Egress
+	3,  // 50: baxcloud.v1.EgressService.StopEgress:output_type -> baxcloud.v1.Egress
+	3,  // 51: baxcloud.v1.EgressService.PauseEgress:output_type -> baxcloud.v1.Egress
+	3,  // 52: baxcloud.v1.EgressService.ResumeEgress:output_type -> baxcloud.v1.Egress
+	10, // 53: baxcloud.v1.EgressService.ListEgress:output_type -> baxcloud.v1.ListEgressResponse
+	3,  // 54: baxcloud.v1.EgressService.GetEgress:output_type -> baxcloud.v1.Egress
+	40, // 55: baxcloud.v1.EgressService.DeleteEgress:output_type -> google.protobuf.Empty
+	13, // 56: baxcloud.v1.EgressService.GetAutoEgress:output_type -> baxcloud.v1.AutoEgressConfig
+	13, // 57: baxcloud.v1.EgressService.UpdateAutoEgress:output_type -> baxcloud.v1.AutoEgressConfig
+	16, // 58: baxcloud.v1.EgressService.StartRecording:output_type -> baxcloud.v1.Recording
+	16, // 59: baxcloud.v1.EgressService.StopRecording:output_type -> baxcloud.v1.Recording
+	20, // 60: baxcloud.v1.EgressService.ListRecordings:output_type -> baxcloud.v1.ListRecordingsResponse
+	22, // 61: baxcloud.v1.EgressService.ListActiveRecordings:output_type -> baxcloud.v1.ListActiveRecordingsResponse
+	16, // 62: baxcloud.v1.EgressService.GetRecording:output_type -> baxcloud.v1.Recording
+	25, // 63: baxcloud.v1.EgressService.GetRecordingDownloadUrl:output_type -> baxcloud.v1.RecordingDownloadUrl
+	27, // 64: baxcloud.v1.EgressService.GetRecordingManifest:output_type -> baxcloud.v1.RecordingManifest
+	16, // 65: baxcloud.v1.EgressService.ComposeRecording:output_type -> baxcloud.v1.Recording
+	30, // 66: baxcloud.v1.EgressService.StartRoomRecording:output_type -> baxcloud.v1.StartRoomRecordingResponse
+	32, // 67: baxcloud.v1.EgressService.StopRoomRecording:output_type -> baxcloud.v1.StopRoomRecordingResponse
+	34, // 68: baxcloud.v1.EgressService.GetRoomRecording:output_type -> baxcloud.v1.RoomRecording
+	49, // [49:69] is the sub-list for method output_type
+	29, // [29:49] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_baxcloud_v1_egress_proto_init() }
@@ -3119,24 +3273,24 @@ func file_baxcloud_v1_egress_proto_init() {
 	file_baxcloud_v1_options_proto_init()
 	file_baxcloud_v1_egress_proto_msgTypes[0].OneofWrappers = []any{}
 	file_baxcloud_v1_egress_proto_msgTypes[2].OneofWrappers = []any{}
-	file_baxcloud_v1_egress_proto_msgTypes[3].OneofWrappers = []any{}
-	file_baxcloud_v1_egress_proto_msgTypes[5].OneofWrappers = []any{}
-	file_baxcloud_v1_egress_proto_msgTypes[7].OneofWrappers = []any{}
-	file_baxcloud_v1_egress_proto_msgTypes[13].OneofWrappers = []any{}
+	file_baxcloud_v1_egress_proto_msgTypes[4].OneofWrappers = []any{}
+	file_baxcloud_v1_egress_proto_msgTypes[6].OneofWrappers = []any{}
+	file_baxcloud_v1_egress_proto_msgTypes[8].OneofWrappers = []any{}
 	file_baxcloud_v1_egress_proto_msgTypes[14].OneofWrappers = []any{}
 	file_baxcloud_v1_egress_proto_msgTypes[15].OneofWrappers = []any{}
-	file_baxcloud_v1_egress_proto_msgTypes[17].OneofWrappers = []any{}
-	file_baxcloud_v1_egress_proto_msgTypes[19].OneofWrappers = []any{}
-	file_baxcloud_v1_egress_proto_msgTypes[22].OneofWrappers = []any{}
-	file_baxcloud_v1_egress_proto_msgTypes[26].OneofWrappers = []any{}
-	file_baxcloud_v1_egress_proto_msgTypes[32].OneofWrappers = []any{}
+	file_baxcloud_v1_egress_proto_msgTypes[16].OneofWrappers = []any{}
+	file_baxcloud_v1_egress_proto_msgTypes[18].OneofWrappers = []any{}
+	file_baxcloud_v1_egress_proto_msgTypes[20].OneofWrappers = []any{}
+	file_baxcloud_v1_egress_proto_msgTypes[23].OneofWrappers = []any{}
+	file_baxcloud_v1_egress_proto_msgTypes[27].OneofWrappers = []any{}
+	file_baxcloud_v1_egress_proto_msgTypes[33].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_baxcloud_v1_egress_proto_rawDesc), len(file_baxcloud_v1_egress_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

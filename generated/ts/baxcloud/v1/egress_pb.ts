@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file baxcloud/v1/egress.proto.
  */
 export const file_baxcloud_v1_egress: GenFile = /*@__PURE__*/
-  fileDesc("ChhiYXhjbG91ZC92MS9lZ3Jlc3MucHJvdG8SC2JheGNsb3VkLnYxIlAKC0ZpbGVPcHRpb25zEjMKCWZpbGVfdHlwZRgBIAEoCUIbukgYchYyFCg/aSleKG1wNHxvZ2d8d2VibSkkSACIAQFCDAoKX2ZpbGVfdHlwZSI0Cg1TdHJlYW1PcHRpb25zEiMKBHVybHMYASADKAlCFbpIDpIBCxAyIgdyBRABGIAQuNcYASLZBQoGRWdyZXNzEgoKAmlkGAEgASgJEhEKCWVncmVzc19pZBgCIAEoCRIZCgxyZWNvcmRpbmdfaWQYAyABKAlIAIgBARIRCglyb29tX25hbWUYBCABKAkSDAoEdHlwZRgFIAEoCRIMCgRtb2RlGAYgASgJEg4KBmxheW91dBgHIAEoCRIPCgdxdWFsaXR5GAggASgJEioKBnN0YXR1cxgJIAEoDjIaLmJheGNsb3VkLnYxLkVncmVzcy5TdGF0dXMSFgoObGl2ZWtpdF9zdGF0dXMYCiABKAkSFAoMZGVzdGluYXRpb25zGAsgAygJEiYKBGZpbGUYDCABKAsyGC5iYXhjbG91ZC52MS5GaWxlT3B0aW9ucxIVCghmaWxlX3VybBgNIAEoCUgBiAEBEhYKCWZpbGVfc2l6ZRgOIAEoA0gCiAEBEhkKDGR1cmF0aW9uX3NlYxgPIAEoBUgDiAEBEhcKCmVycm9yX2NvZGUYECABKAlIBIgBARIaCg1lcnJvcl9tZXNzYWdlGBEgASgJSAWIAQESLgoKY3JlYXRlZF9hdBgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgTIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYFCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnBhdXNlZBgVIAEoCCJICgZTdGF0dXMSFgoSU1RBVFVTX1VOU1BFQ0lGSUVEEAASCwoHU1RBUlRFRBABEg0KCUNPTVBMRVRFRBACEgoKBkZBSUxFRBADQg8KDV9yZWNvcmRpbmdfaWRCCwoJX2ZpbGVfdXJsQgwKCl9maWxlX3NpemVCDwoNX2R1cmF0aW9uX3NlY0INCgtfZXJyb3JfY29kZUIQCg5fZXJyb3JfbWVzc2FnZSK2AgoSU3RhcnRFZ3Jlc3NSZXF1ZXN0Eh0KCXJvb21fbmFtZRgBIAEoCUIKukgHcgUQARiAAhIpCgRtb2RlGAIgASgJQhu6SBhyFlIGcmVjb3JkUgZzdHJlYW1SBGJvdGgSNwoGbGF5b3V0GAMgASgJQiK6SB9yHVIEZ3JpZFIHc3BlYWtlclIDcGlwUgdkZWZhdWx0SACIAQESMgoHcXVhbGl0eRgEIAEoCUIcukgZchdSBDQ4MHBSBDcyMHBSBTEwODBwUgI0a0gBiAEBEiYKBGZpbGUYBSABKAsyGC5iYXhjbG91ZC52MS5GaWxlT3B0aW9ucxIqCgZzdHJlYW0YBiABKAsyGi5iYXhjbG91ZC52MS5TdHJlYW1PcHRpb25zQgkKB19sYXlvdXRCCgoIX3F1YWxpdHkiLwoRU3RvcEVncmVzc1JlcXVlc3QSGgoJZWdyZXNzX2lkGAEgASgJQge6SARyAhABIl4KElBhdXNlRWdyZXNzUmVxdWVzdBIaCgllZ3Jlc3NfaWQYASABKAlCB7pIBHICEAESIwoEbW9kZRgCIAEoCUIQukgNcgtSA2N1dFIEY2FyZEgAiAEBQgcKBV9tb2RlIjEKE1Jlc3VtZUVncmVzc1JlcXVlc3QSGgoJZWdyZXNzX2lkGAEgASgJQge6SARyAhABIvwBChFMaXN0RWdyZXNzUmVxdWVzdBIWCglyb29tX25hbWUYASABKAlIAIgBARI7CgZzdGF0dXMYAiABKA4yGi5iYXhjbG91ZC52MS5FZ3Jlc3MuU3RhdHVzQgq6SAeCAQQQASAASAGIAQESGgoEcGFnZRgDIAEoBUIHukgEGgIoAUgCiAEBEhsKBWxpbWl0GAQgASgFQge6SAQaAigBSAOIAQESHwoJcGFnZV9zaXplGAUgASgFQge6SAQaAigBSASIAQFCDAoKX3Jvb21fbmFtZUIJCgdfc3RhdHVzQgcKBV9wYWdlQggKBl9saW1pdEIMCgpfcGFnZV9zaXplImQKEkxpc3RFZ3Jlc3NSZXNwb25zZRIiCgVpdGVtcxgBIAMoCzITLmJheGNsb3VkLnYxLkVncmVzcxINCgV0b3RhbBgCIAEoBRIMCgRwYWdlGAMgASgFEg0KBWxpbWl0GAQgASgFIi4KEEdldEVncmVzc1JlcXVlc3QSGgoJZWdyZXNzX2lkGAEgASgJQge6SARyAhABIjEKE0RlbGV0ZUVncmVzc1JlcXVlc3QSGgoJZWdyZXNzX2lkGAEgASgJQge6SARyAhABIqICChBBdXRvRWdyZXNzQ29uZmlnEg8KB2VuYWJsZWQYASABKAgSDAoEbW9kZRgCIAEoCRIOCgZsYXlvdXQYAyABKAkSDwoHcXVhbGl0eRgEIAEoCRImCgRmaWxlGAUgASgLMhguYmF4Y2xvdWQudjEuRmlsZU9wdGlvbnMSKgoGc3RyZWFtGAYgASgLMhouYmF4Y2xvdWQudjEuU3RyZWFtT3B0aW9ucxIYChBtaW5fcGFydGljaXBhbnRzGAcgASgFEhUKDWRlbGF5X3NlY29uZHMYCCABKAUSGQoRcm9vbV9uYW1lX3BhdHRlcm4YCSABKAkSLgoKdXBkYXRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiFgoUR2V0QXV0b0VncmVzc1JlcXVlc3QihgQKF1VwZGF0ZUF1dG9FZ3Jlc3NSZXF1ZXN0EhQKB2VuYWJsZWQYASABKAhIAIgBARIuCgRtb2RlGAIgASgJQhu6SBhyFlIGcmVjb3JkUgZzdHJlYW1SBGJvdGhIAYgBARI3CgZsYXlvdXQYAyABKAlCIrpIH3IdUgRncmlkUgdzcGVha2VyUgNwaXBSB2RlZmF1bHRIAogBARIyCgdxdWFsaXR5GAQgASgJQhy6SBlyF1IENDgwcFIENzIwcFIFMTA4MHBSAjRrSAOIAQESJgoEZmlsZRgFIAEoCzIYLmJheGNsb3VkLnYxLkZpbGVPcHRpb25zEioKBnN0cmVhbRgGIAEoCzIaLmJheGNsb3VkLnYxLlN0cmVhbU9wdGlvbnMSJgoQbWluX3BhcnRpY2lwYW50cxgHIAEoBUIHukgEGgIoAEgEiAEBEicKDWRlbGF5X3NlY29uZHMYCCABKAVCC7pICBoGGICjBSgASAWIAQESKgoRcm9vbV9uYW1lX3BhdHRlcm4YCSABKAlCCrpIB3IFEAEYgAJIBogBAUIKCghfZW5hYmxlZEIHCgVfbW9kZUIJCgdfbGF5b3V0QgoKCF9xdWFsaXR5QhMKEV9taW5fcGFydGljaXBhbnRzQhAKDl9kZWxheV9zZWNvbmRzQhQKEl9yb29tX25hbWVfcGF0dGVybiL3AwoJUmVjb3JkaW5nEgoKAmlkGAEgASgJEhEKCWVncmVzc19pZBgCIAEoCRIRCglyb29tX25hbWUYAyABKAkSKgoGc3RhdHVzGAQgASgOMhouYmF4Y2xvdWQudjEuRWdyZXNzLlN0YXR1cxIRCglmaWxlX3R5cGUYBSABKAkSDgoGbGF5b3V0GAYgASgJEg8KB3F1YWxpdHkYByABKAkSFQoIZmlsZV91cmwYCCABKAlIAIgBARIWCglmaWxlX3NpemUYCSABKANIAYgBARIZCgxkdXJhdGlvbl9zZWMYCiABKAVIAogBARIXCgplcnJvcl9jb2RlGAsgASgJSAOIAQESGgoNZXJyb3JfbWVzc2FnZRgMIAEoCUgEiAEBEi4KCmNyZWF0ZWRfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0ZWRfYXQYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZGVkX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEILCglfZmlsZV91cmxCDAoKX2ZpbGVfc2l6ZUIPCg1fZHVyYXRpb25fc2VjQg0KC19lcnJvcl9jb2RlQhAKDl9lcnJvcl9tZXNzYWdlIv0BChVTdGFydFJlY29yZGluZ1JlcXVlc3QSHQoJcm9vbV9uYW1lGAEgASgJQgq6SAdyBRABGIACEjMKCWZpbGVfdHlwZRgCIAEoCUIbukgYchYyFCg/aSleKG1wNHxvZ2d8d2VibSkkSACIAQESNwoGbGF5b3V0GAMgASgJQiK6SB9yHVIEZ3JpZFIHc3BlYWtlclIDcGlwUgdkZWZhdWx0SAGIAQESMgoHcXVhbGl0eRgEIAEoCUIcukgZchdSBDQ4MHBSBDcyMHBSBTEwODBwUgI0a0gCiAEBQgwKCl9maWxlX3R5cGVCCQoHX2xheW91dEIKCghfcXVhbGl0eSIyChRTdG9wUmVjb3JkaW5nUmVxdWVzdBIaCgllZ3Jlc3NfaWQYASABKAlCB7pIBHICEAEigAIKFUxpc3RSZWNvcmRpbmdzUmVxdWVzdBIWCglyb29tX25hbWUYASABKAlIAIgBARI7CgZzdGF0dXMYAiABKA4yGi5iYXhjbG91ZC52MS5FZ3Jlc3MuU3RhdHVzQgq6SAeCAQQQASAASAGIAQESGgoEcGFnZRgDIAEoBUIHukgEGgIoAUgCiAEBEhsKBWxpbWl0GAQgASgFQge6SAQaAigBSAOIAQESHwoJcGFnZV9zaXplGAUgASgFQge6SAQaAigBSASIAQFCDAoKX3Jvb21fbmFtZUIJCgdfc3RhdHVzQgcKBV9wYWdlQggKBl9saW1pdEIMCgpfcGFnZV9zaXplImsKFkxpc3RSZWNvcmRpbmdzUmVzcG9uc2USJQoFaXRlbXMYASADKAsyFi5iYXhjbG91ZC52MS5SZWNvcmRpbmcSDQoFdG90YWwYAiABKAUSDAoEcGFnZRgDIAEoBRINCgVsaW1pdBgEIAEoBSJDChtMaXN0QWN0aXZlUmVjb3JkaW5nc1JlcXVlc3QSFgoJcm9vbV9uYW1lGAEgASgJSACIAQFCDAoKX3Jvb21fbmFtZSJUChxMaXN0QWN0aXZlUmVjb3JkaW5nc1Jlc3BvbnNlEiUKBWl0ZW1zGAEgAygLMhYuYmF4Y2xvdWQudjEuUmVjb3JkaW5nEg0KBXRvdGFsGAIgASgFIjQKE0dldFJlY29yZGluZ1JlcXVlc3QSHQoMcmVjb3JkaW5nX2lkGAEgASgJQge6SARyAhABInQKHkdldFJlY29yZGluZ0Rvd25sb2FkVXJsUmVxdWVzdBIdCgxyZWNvcmRpbmdfaWQYASABKAlCB7pIBHICEAESJAoKZXhwaXJlc19pbhgCIAEoBUILukgIGgYYgPUkKAFIAIgBAUINCgtfZXhwaXJlc19pbiJwChRSZWNvcmRpbmdEb3dubG9hZFVybBIUCgxkb3dubG9hZF91cmwYASABKAkSEgoKZXhwaXJlc19pbhgCIAEoBRIuCgpleHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCI8ChtHZXRSZWNvcmRpbmdNYW5pZmVzdFJlcXVlc3QSHQoMcmVjb3JkaW5nX2lkGAEgASgJQge6SARyAhABIrUFChFSZWNvcmRpbmdNYW5pZmVzdBIRCgllZ3Jlc3NfaWQYASABKAkSFAoMcmVjb3JkaW5nX2lkGAIgASgJEjYKB29iamVjdHMYAyADKAsyJS5iYXhjbG91ZC52MS5SZWNvcmRpbmdNYW5pZmVzdC5PYmplY3QSEwoLZHVyYXRpb25fbXMYBCABKAMSFwoPZnJhbWVzX2NvbXBvc2VkGAUgASgDEhcKD2ZyYW1lc19yZXBlYXRlZBgGIAEoAxIWCg5mcmFtZXNfZHJvcHBlZBgHIAEoAxIXCg9hdWRpb19vZmZzZXRfbXMYCCABKAESMAoEZ2FwcxgJIAMoCzIiLmJheGNsb3VkLnYxLlJlY29yZGluZ01hbmlmZXN0LkdhcBI0CgZ0cmFja3MYCiADKAsyJC5iYXhjbG91ZC52MS5SZWNvcmRpbmdNYW5pZmVzdC5UcmFjaxI+Cgh2ZXJzaW9ucxgLIAMoCzIsLmJheGNsb3VkLnYxLlJlY29yZGluZ01hbmlmZXN0LlZlcnNpb25zRW50cnkaSQoGT2JqZWN0EgsKA2tleRgBIAEoCRIMCgRzaXplGAIgASgDEg4KBnNoYTI1NhgDIAEoCRIUCgxjb250ZW50X3R5cGUYBCABKAkaPAoDR2FwEhAKCHN0YXJ0X21zGAEgASgDEhMKC2R1cmF0aW9uX21zGAIgASgDEg4KBnJlYXNvbhgDIAEoCRplCgVUcmFjaxILCgNzaWQYASABKAkSEAoIaWRlbnRpdHkYAiABKAkSDAoEa2luZBgDIAEoCRINCgVjb2RlYxgEIAEoCRIQCghzdGFydF9tcxgFIAEoAxIOCgZlbmRfbXMYBiABKAMaLwoNVmVyc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIv8BChdDb21wb3NlUmVjb3JkaW5nUmVxdWVzdBIdCgxyZWNvcmRpbmdfaWQYASABKAlCB7pIBHICEAESNwoGbGF5b3V0GAIgASgJQiK6SB9yHVIEZ3JpZFIHc3BlYWtlclIDcGlwUgdkZWZhdWx0SACIAQESMgoHcXVhbGl0eRgDIAEoCUIcukgZchdSBDQ4MHBSBDcyMHBSBTEwODBwUgI0a0gBiAEBEjMKCWZpbGVfdHlwZRgEIAEoCUIbukgYchYyFCg/aSleKG1wNHxvZ2d8d2VibSkkSAKIAQFCCQoHX2xheW91dEIKCghfcXVhbGl0eUIMCgpfZmlsZV90eXBlIjUKGVN0YXJ0Um9vbVJlY29yZGluZ1JlcXVlc3QSGAoHcm9vbV9pZBgBIAEoCUIHukgEcgIQASJvChpTdGFydFJvb21SZWNvcmRpbmdSZXNwb25zZRIRCgllZ3Jlc3NfaWQYASABKAkSDgoGc3RhdHVzGAIgASgJEi4KCnN0YXJ0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjQKGFN0b3BSb29tUmVjb3JkaW5nUmVxdWVzdBIYCgdyb29tX2lkGAEgASgJQge6SARyAhABIj4KGVN0b3BSb29tUmVjb3JkaW5nUmVzcG9uc2USEQoJZWdyZXNzX2lkGAEgASgJEg4KBnN0YXR1cxgCIAEoCSIzChdHZXRSb29tUmVjb3JkaW5nUmVxdWVzdBIYCgdyb29tX2lkGAEgASgJQge6SARyAhABInUKDVJvb21SZWNvcmRpbmcSDgoGYWN0aXZlGAEgASgIEhYKCWVncmVzc19pZBgCIAEoCUgAiAEBEi4KCnN0YXJ0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgwKCl9lZ3Jlc3NfaWQymhQKDUVncmVzc1NlcnZpY2USaAoLU3RhcnRFZ3Jlc3MSHy5iYXhjbG91ZC52MS5TdGFydEVncmVzc1JlcXVlc3QaEy5iYXhjbG91ZC52MS5FZ3Jlc3MiI7rXGAQIARABgtPkkwIVIhAvdjEvZWdyZXNzL3N0YXJ0OgEqEm8KClN0b3BFZ3Jlc3MSHi5iYXhjbG91ZC52MS5TdG9wRWdyZXNzUmVxdWVzdBoTLmJheGNsb3VkLnYxLkVncmVzcyIsutcYAggBgtPkkwIgIhsvdjEvZWdyZXNzL3tlZ3Jlc3NfaWR9L3N0b3A6ASoScgoLUGF1c2VFZ3Jlc3MSHy5iYXhjbG91ZC52MS5QYXVzZUVncmVzc1JlcXVlc3QaEy5iYXhjbG91ZC52MS5FZ3Jlc3MiLbrXGAIIAYLT5JMCISIcL3YxL2VncmVzcy97ZWdyZXNzX2lkfS9wYXVzZToBKhJ1CgxSZXN1bWVFZ3Jlc3MSIC5iYXhjbG91ZC52MS5SZXN1bWVFZ3Jlc3NSZXF1ZXN0GhMuYmF4Y2xvdWQudjEuRWdyZXNzIi661xgCCAGC0+STAiIiHS92MS9lZ3Jlc3Mve2VncmVzc19pZH0vcmVzdW1lOgEqEmcKCkxpc3RFZ3Jlc3MSHi5iYXhjbG91ZC52MS5MaXN0RWdyZXNzUmVxdWVzdBofLmJheGNsb3VkLnYxLkxpc3RFZ3Jlc3NSZXNwb25zZSIYutcYAggBgtPkkwIMEgovdjEvZWdyZXNzEmUKCUdldEVncmVzcxIdLmJheGNsb3VkLnYxLkdldEVncmVzc1JlcXVlc3QaEy5iYXhjbG91ZC52MS5FZ3Jlc3MiJLrXGAIIAYLT5JMCGBIWL3YxL2VncmVzcy97ZWdyZXNzX2lkfRJuCgxEZWxldGVFZ3Jlc3MSIC5iYXhjbG91ZC52MS5EZWxldGVFZ3Jlc3NSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5IiS61xgCCAGC0+STAhgqFi92MS9lZ3Jlc3Mve2VncmVzc19pZH0SdwoNR2V0QXV0b0VncmVzcxIhLmJheGNsb3VkLnYxLkdldEF1dG9FZ3Jlc3NSZXF1ZXN0Gh0uYmF4Y2xvdWQudjEuQXV0b0VncmVzc0NvbmZpZyIkutcYAggBgtPkkwIYEhYvdjEvZWdyZXNzL2F1dG8tZWdyZXNzEoABChBVcGRhdGVBdXRvRWdyZXNzEiQuYmF4Y2xvdWQudjEuVXBkYXRlQXV0b0VncmVzc1JlcXVlc3QaHS5iYXhjbG91ZC52MS5BdXRvRWdyZXNzQ29uZmlnIie61xgCCAGC0+STAhsaFi92MS9lZ3Jlc3MvYXV0by1lZ3Jlc3M6ASoSdQoOU3RhcnRSZWNvcmRpbmcSIi5iYXhjbG91ZC52MS5TdGFydFJlY29yZGluZ1JlcXVlc3QaFi5iYXhjbG91ZC52MS5SZWNvcmRpbmciJ7rXGAQIARABgtPkkwIZIhQvdjEvcmVjb3JkaW5ncy9zdGFydDoBKhJ8Cg1TdG9wUmVjb3JkaW5nEiEuYmF4Y2xvdWQudjEuU3RvcFJlY29yZGluZ1JlcXVlc3QaFi5iYXhjbG91ZC52MS5SZWNvcmRpbmciMLrXGAIIAYLT5JMCJCIfL3YxL3JlY29yZGluZ3Mve2VncmVzc19pZH0vc3RvcDoBKhJ3Cg5MaXN0UmVjb3JkaW5ncxIiLmJheGNsb3VkLnYxLkxpc3RSZWNvcmRpbmdzUmVxdWVzdBojLmJheGNsb3VkLnYxLkxpc3RSZWNvcmRpbmdzUmVzcG9uc2UiHLrXGAIIAYLT5JMCEBIOL3YxL3JlY29yZGluZ3MSkAEKFExpc3RBY3RpdmVSZWNvcmRpbmdzEiguYmF4Y2xvdWQudjEuTGlzdEFjdGl2ZVJlY29yZGluZ3NSZXF1ZXN0GikuYmF4Y2xvdWQudjEuTGlzdEFjdGl2ZVJlY29yZGluZ3NSZXNwb25zZSIjutcYAggBgtPkkwIXEhUvdjEvcmVjb3JkaW5ncy9hY3RpdmUSdQoMR2V0UmVjb3JkaW5nEiAuYmF4Y2xvdWQudjEuR2V0UmVjb3JkaW5nUmVxdWVzdBoWLmJheGNsb3VkLnYxLlJlY29yZGluZyIrutcYAggBgtPkkwIfEh0vdjEvcmVjb3JkaW5ncy97cmVjb3JkaW5nX2lkfRKjAQoXR2V0UmVjb3JkaW5nRG93bmxvYWRVcmwSKy5iYXhjbG91ZC52MS5HZXRSZWNvcmRpbmdEb3dubG9hZFVybFJlcXVlc3QaIS5iYXhjbG91ZC52MS5SZWNvcmRpbmdEb3dubG9hZFVybCI4utcYAggBgtPkkwIsEiovdjEvcmVjb3JkaW5ncy97cmVjb3JkaW5nX2lkfS9kb3dubG9hZC11cmwSlgEKFEdldFJlY29yZGluZ01hbmlmZXN0EiguYmF4Y2xvdWQudjEuR2V0UmVjb3JkaW5nTWFuaWZlc3RSZXF1ZXN0Gh4uYmF4Y2xvdWQudjEuUmVjb3JkaW5nTWFuaWZlc3QiNLrXGAIIAYLT5JMCKBImL3YxL3JlY29yZGluZ3Mve3JlY29yZGluZ19pZH0vbWFuaWZlc3QSigEKEENvbXBvc2VSZWNvcmRpbmcSJC5iYXhjbG91ZC52MS5Db21wb3NlUmVjb3JkaW5nUmVxdWVzdBoWLmJheGNsb3VkLnYxLlJlY29yZGluZyI4utcYBAgBEAGC0+STAioiJS92MS9yZWNvcmRpbmdzL3tyZWNvcmRpbmdfaWR9L2NvbXBvc2U6ASoSoAEKElN0YXJ0Um9vbVJlY29yZGluZxImLmJheGNsb3VkLnYxLlN0YXJ0Um9vbVJlY29yZGluZ1JlcXVlc3QaJy5iYXhjbG91ZC52MS5TdGFydFJvb21SZWNvcmRpbmdSZXNwb25zZSI5utcYBwgFGMkBKAGC0+STAigiIy92MS9yb29tcy97cm9vbV9pZH0vcmVjb3JkaW5nL3N0YXJ0OgEqEpkBChFTdG9wUm9vbVJlY29yZGluZxIlLmJheGNsb3VkLnYxLlN0b3BSb29tUmVjb3JkaW5nUmVxdWVzdBomLmJheGNsb3VkLnYxLlN0b3BSb29tUmVjb3JkaW5nUmVzcG9uc2UiNbrXGAQIBSgBgtPkkwInIiIvdjEvcm9vbXMve3Jvb21faWR9L3JlY29yZGluZy9zdG9wOgEqEoMBChBHZXRSb29tUmVjb3JkaW5nEiQuYmF4Y2xvdWQudjEuR2V0Um9vbVJlY29yZGluZ1JlcXVlc3QaGi5iYXhjbG91ZC52MS5Sb29tUmVjb3JkaW5nIi261xgECAUoAYLT5JMCHxIdL3YxL3Jvb21zL3tyb29tX2lkfS9yZWNvcmRpbmdiBnByb3RvMw", [file_baxcloud_v1_options, file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_empty, file_google_protobuf_timestamp]);
+  fileDesc("ChhiYXhjbG91ZC92MS9lZ3Jlc3MucHJvdG8SC2JheGNsb3VkLnYxIlAKC0ZpbGVPcHRpb25zEjMKCWZpbGVfdHlwZRgBIAEoCUIbukgYchYyFCg/aSleKG1wNHxvZ2d8d2VibSkkSACIAQFCDAoKX2ZpbGVfdHlwZSI0Cg1TdHJlYW1PcHRpb25zEiMKBHVybHMYASADKAlCFbpIDpIBCxAyIgdyBRABGIAQuNcYASKYBgoGRWdyZXNzEgoKAmlkGAEgASgJEhEKCWVncmVzc19pZBgCIAEoCRIZCgxyZWNvcmRpbmdfaWQYAyABKAlIAIgBARIRCglyb29tX25hbWUYBCABKAkSDAoEdHlwZRgFIAEoCRIMCgRtb2RlGAYgASgJEg4KBmxheW91dBgHIAEoCRIPCgdxdWFsaXR5GAggASgJEioKBnN0YXR1cxgJIAEoDjIaLmJheGNsb3VkLnYxLkVncmVzcy5TdGF0dXMSFgoObGl2ZWtpdF9zdGF0dXMYCiABKAkSFAoMZGVzdGluYXRpb25zGAsgAygJEiYKBGZpbGUYDCABKAsyGC5iYXhjbG91ZC52MS5GaWxlT3B0aW9ucxIVCghmaWxlX3VybBgNIAEoCUgBiAEBEhYKCWZpbGVfc2l6ZRgOIAEoA0gCiAEBEhkKDGR1cmF0aW9uX3NlYxgPIAEoBUgDiAEBEhcKCmVycm9yX2NvZGUYECABKAlIBIgBARIaCg1lcnJvcl9tZXNzYWdlGBEgASgJSAWIAQESLgoKY3JlYXRlZF9hdBgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRlZF9hdBgTIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYFCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnBhdXNlZBgVIAEoCBItCghwcm9ncmVzcxgWIAEoCzIbLmJheGNsb3VkLnYxLkVncmVzc1Byb2dyZXNzEg4KBnRyYWNrcxgXIAEoCCJICgZTdGF0dXMSFgoSU1RBVFVTX1VOU1BFQ0lGSUVEEAASCwoHU1RBUlRFRBABEg0KCUNPTVBMRVRFRBACEgoKBkZBSUxFRBADQg8KDV9yZWNvcmRpbmdfaWRCCwoJX2ZpbGVfdXJsQgwKCl9maWxlX3NpemVCDwoNX2R1cmF0aW9uX3NlY0INCgtfZXJyb3JfY29kZUIQCg5fZXJyb3JfbWVzc2FnZSKLAQoORWdyZXNzUHJvZ3Jlc3MSEwoLZHVyYXRpb25fbXMYASABKAMSCwoDZnBzGAIgASgBEhcKD2ZyYW1lc19jb21wb3NlZBgDIAEoAxIXCg9mcmFtZXNfcmVwZWF0ZWQYBCABKAMSFgoOZnJhbWVzX2Ryb3BwZWQYBSABKAMSDQoFYnl0ZXMYBiABKAMi1gIKElN0YXJ0RWdyZXNzUmVxdWVzdBIdCglyb29tX25hbWUYASABKAlCCrpIB3IFEAEYgAISKQoEbW9kZRgCIAEoCUIbukgYchZSBnJlY29yZFIGc3RyZWFtUgRib3RoEjcKBmxheW91dBgDIAEoCUIiukgfch1SBGdyaWRSB3NwZWFrZXJSA3BpcFIHZGVmYXVsdEgAiAEBEjIKB3F1YWxpdHkYBCABKAlCHLpIGXIXUgQ0ODBwUgQ3MjBwUgUxMDgwcFICNGtIAYgBARImCgRmaWxlGAUgASgLMhguYmF4Y2xvdWQudjEuRmlsZU9wdGlvbnMSKgoGc3RyZWFtGAYgASgLMhouYmF4Y2xvdWQudjEuU3RyZWFtT3B0aW9ucxITCgZ0cmFja3MYByABKAhIAogBAUIJCgdfbGF5b3V0QgoKCF9xdWFsaXR5QgkKB190cmFja3MiLwoRU3RvcEVncmVzc1JlcXVlc3QSGgoJZWdyZXNzX2lkGAEgASgJQge6SARyAhABIl4KElBhdXNlRWdyZXNzUmVxdWVzdBIaCgllZ3Jlc3NfaWQYASABKAlCB7pIBHICEAESIwoEbW9kZRgCIAEoCUIQukgNcgtSA2N1dFIEY2FyZEgAiAEBQgcKBV9tb2RlIjEKE1Jlc3VtZUVncmVzc1JlcXVlc3QSGgoJZWdyZXNzX2lkGAEgASgJQge6SARyAhABIvwBChFMaXN0RWdyZXNzUmVxdWVzdBIWCglyb29tX25hbWUYASABKAlIAIgBARI7CgZzdGF0dXMYAiABKA4yGi5iYXhjbG91ZC52MS5FZ3Jlc3MuU3RhdHVzQgq6SAeCAQQQASAASAGIAQESGgoEcGFnZRgDIAEoBUIHukgEGgIoAUgCiAEBEhsKBWxpbWl0GAQgASgFQge6SAQaAigBSAOIAQESHwoJcGFnZV9zaXplGAUgASgFQge6SAQaAigBSASIAQFCDAoKX3Jvb21fbmFtZUIJCgdfc3RhdHVzQgcKBV9wYWdlQggKBl9saW1pdEIMCgpfcGFnZV9zaXplImQKEkxpc3RFZ3Jlc3NSZXNwb25zZRIiCgVpdGVtcxgBIAMoCzITLmJheGNsb3VkLnYxLkVncmVzcxINCgV0b3RhbBgCIAEoBRIMCgRwYWdlGAMgASgFEg0KBWxpbWl0GAQgASgFIi4KEEdldEVncmVzc1JlcXVlc3QSGgoJZWdyZXNzX2lkGAEgASgJQge6SARyAhABIjEKE0RlbGV0ZUVncmVzc1JlcXVlc3QSGgoJZWdyZXNzX2lkGAEgASgJQge6SARyAhABIqICChBBdXRvRWdyZXNzQ29uZmlnEg8KB2VuYWJsZWQYASABKAgSDAoEbW9kZRgCIAEoCRIOCgZsYXlvdXQYAyABKAkSDwoHcXVhbGl0eRgEIAEoCRImCgRmaWxlGAUgASgLMhguYmF4Y2xvdWQudjEuRmlsZU9wdGlvbnMSKgoGc3RyZWFtGAYgASgLMhouYmF4Y2xvdWQudjEuU3RyZWFtT3B0aW9ucxIYChBtaW5fcGFydGljaXBhbnRzGAcgASgFEhUKDWRlbGF5X3NlY29uZHMYCCABKAUSGQoRcm9vbV9uYW1lX3BhdHRlcm4YCSABKAkSLgoKdXBkYXRlZF9hdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiFgoUR2V0QXV0b0VncmVzc1JlcXVlc3QihgQKF1VwZGF0ZUF1dG9FZ3Jlc3NSZXF1ZXN0EhQKB2VuYWJsZWQYASABKAhIAIgBARIuCgRtb2RlGAIgASgJQhu6SBhyFlIGcmVjb3JkUgZzdHJlYW1SBGJvdGhIAYgBARI3CgZsYXlvdXQYAyABKAlCIrpIH3IdUgRncmlkUgdzcGVha2VyUgNwaXBSB2RlZmF1bHRIAogBARIyCgdxdWFsaXR5GAQgASgJQhy6SBlyF1IENDgwcFIENzIwcFIFMTA4MHBSAjRrSAOIAQESJgoEZmlsZRgFIAEoCzIYLmJheGNsb3VkLnYxLkZpbGVPcHRpb25zEioKBnN0cmVhbRgGIAEoCzIaLmJheGNsb3VkLnYxLlN0cmVhbU9wdGlvbnMSJgoQbWluX3BhcnRpY2lwYW50cxgHIAEoBUIHukgEGgIoAEgEiAEBEicKDWRlbGF5X3NlY29uZHMYCCABKAVCC7pICBoGGICjBSgASAWIAQESKgoRcm9vbV9uYW1lX3BhdHRlcm4YCSABKAlCCrpIB3IFEAEYgAJIBogBAUIKCghfZW5hYmxlZEIHCgVfbW9kZUIJCgdfbGF5b3V0QgoKCF9xdWFsaXR5QhMKEV9taW5fcGFydGljaXBhbnRzQhAKDl9kZWxheV9zZWNvbmRzQhQKEl9yb29tX25hbWVfcGF0dGVybiKHBAoJUmVjb3JkaW5nEgoKAmlkGAEgASgJEhEKCWVncmVzc19pZBgCIAEoCRIRCglyb29tX25hbWUYAyABKAkSKgoGc3RhdHVzGAQgASgOMhouYmF4Y2xvdWQudjEuRWdyZXNzLlN0YXR1cxIRCglmaWxlX3R5cGUYBSABKAkSDgoGbGF5b3V0GAYgASgJEg8KB3F1YWxpdHkYByABKAkSFQoIZmlsZV91cmwYCCABKAlIAIgBARIWCglmaWxlX3NpemUYCSABKANIAYgBARIZCgxkdXJhdGlvbl9zZWMYCiABKAVIAogBARIXCgplcnJvcl9jb2RlGAsgASgJSAOIAQESGgoNZXJyb3JfbWVzc2FnZRgMIAEoCUgEiAEBEi4KCmNyZWF0ZWRfYXQYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0ZWRfYXQYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZGVkX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZ0cmFja3MYECABKAhCCwoJX2ZpbGVfdXJsQgwKCl9maWxlX3NpemVCDwoNX2R1cmF0aW9uX3NlY0INCgtfZXJyb3JfY29kZUIQCg5fZXJyb3JfbWVzc2FnZSKdAgoVU3RhcnRSZWNvcmRpbmdSZXF1ZXN0Eh0KCXJvb21fbmFtZRgBIAEoCUIKukgHcgUQARiAAhIzCglmaWxlX3R5cGUYAiABKAlCG7pIGHIWMhQoP2kpXihtcDR8b2dnfHdlYm0pJEgAiAEBEjcKBmxheW91dBgDIAEoCUIiukgfch1SBGdyaWRSB3NwZWFrZXJSA3BpcFIHZGVmYXVsdEgBiAEBEjIKB3F1YWxpdHkYBCABKAlCHLpIGXIXUgQ0ODBwUgQ3MjBwUgUxMDgwcFICNGtIAogBARITCgZ0cmFja3MYBSABKAhIA4gBAUIMCgpfZmlsZV90eXBlQgkKB19sYXlvdXRCCgoIX3F1YWxpdHlCCQoHX3RyYWNrcyIyChRTdG9wUmVjb3JkaW5nUmVxdWVzdBIaCgllZ3Jlc3NfaWQYASABKAlCB7pIBHICEAEigAIKFUxpc3RSZWNvcmRpbmdzUmVxdWVzdBIWCglyb29tX25hbWUYASABKAlIAIgBARI7CgZzdGF0dXMYAiABKA4yGi5iYXhjbG91ZC52MS5FZ3Jlc3MuU3RhdHVzQgq6SAeCAQQQASAASAGIAQESGgoEcGFnZRgDIAEoBUIHukgEGgIoAUgCiAEBEhsKBWxpbWl0GAQgASgFQge6SAQaAigBSAOIAQESHwoJcGFnZV9zaXplGAUgASgFQge6SAQaAigBSASIAQFCDAoKX3Jvb21fbmFtZUIJCgdfc3RhdHVzQgcKBV9wYWdlQggKBl9saW1pdEIMCgpfcGFnZV9zaXplImsKFkxpc3RSZWNvcmRpbmdzUmVzcG9uc2USJQoFaXRlbXMYASADKAsyFi5iYXhjbG91ZC52MS5SZWNvcmRpbmcSDQoFdG90YWwYAiABKAUSDAoEcGFnZRgDIAEoBRINCgVsaW1pdBgEIAEoBSJDChtMaXN0QWN0aXZlUmVjb3JkaW5nc1JlcXVlc3QSFgoJcm9vbV9uYW1lGAEgASgJSACIAQFCDAoKX3Jvb21fbmFtZSJUChxMaXN0QWN0aXZlUmVjb3JkaW5nc1Jlc3BvbnNlEiUKBWl0ZW1zGAEgAygLMhYuYmF4Y2xvdWQudjEuUmVjb3JkaW5nEg0KBXRvdGFsGAIgASgFIjQKE0dldFJlY29yZGluZ1JlcXVlc3QSHQoMcmVjb3JkaW5nX2lkGAEgASgJQge6SARyAhABInQKHkdldFJlY29yZGluZ0Rvd25sb2FkVXJsUmVxdWVzdBIdCgxyZWNvcmRpbmdfaWQYASABKAlCB7pIBHICEAESJAoKZXhwaXJlc19pbhgCIAEoBUILukgIGgYYgPUkKAFIAIgBAUINCgtfZXhwaXJlc19pbiJwChRSZWNvcmRpbmdEb3dubG9hZFVybBIUCgxkb3dubG9hZF91cmwYASABKAkSEgoKZXhwaXJlc19pbhgCIAEoBRIuCgpleHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCI8ChtHZXRSZWNvcmRpbmdNYW5pZmVzdFJlcXVlc3QSHQoMcmVjb3JkaW5nX2lkGAEgASgJQge6SARyAhABIrUFChFSZWNvcmRpbmdNYW5pZmVzdBIRCgllZ3Jlc3NfaWQYASABKAkSFAoMcmVjb3JkaW5nX2lkGAIgASgJEjYKB29iamVjdHMYAyADKAsyJS5iYXhjbG91ZC52MS5SZWNvcmRpbmdNYW5pZmVzdC5PYmplY3QSEwoLZHVyYXRpb25fbXMYBCABKAMSFwoPZnJhbWVzX2NvbXBvc2VkGAUgASgDEhcKD2ZyYW1lc19yZXBlYXRlZBgGIAEoAxIWCg5mcmFtZXNfZHJvcHBlZBgHIAEoAxIXCg9hdWRpb19vZmZzZXRfbXMYCCABKAESMAoEZ2FwcxgJIAMoCzIiLmJheGNsb3VkLnYxLlJlY29yZGluZ01hbmlmZXN0LkdhcBI0CgZ0cmFja3MYCiADKAsyJC5iYXhjbG91ZC52MS5SZWNvcmRpbmdNYW5pZmVzdC5UcmFjaxI+Cgh2ZXJzaW9ucxgLIAMoCzIsLmJheGNsb3VkLnYxLlJlY29yZGluZ01hbmlmZXN0LlZlcnNpb25zRW50cnkaSQoGT2JqZWN0EgsKA2tleRgBIAEoCRIMCgRzaXplGAIgASgDEg4KBnNoYTI1NhgDIAEoCRIUCgxjb250ZW50X3R5cGUYBCABKAkaPAoDR2FwEhAKCHN0YXJ0X21zGAEgASgDEhMKC2R1cmF0aW9uX21zGAIgASgDEg4KBnJlYXNvbhgDIAEoCRplCgVUcmFjaxILCgNzaWQYASABKAkSEAoIaWRlbnRpdHkYAiABKAkSDAoEa2luZBgDIAEoCRINCgVjb2RlYxgEIAEoCRIQCghzdGFydF9tcxgFIAEoAxIOCgZlbmRfbXMYBiABKAMaLwoNVmVyc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIv8BChdDb21wb3NlUmVjb3JkaW5nUmVxdWVzdBIdCgxyZWNvcmRpbmdfaWQYASABKAlCB7pIBHICEAESNwoGbGF5b3V0GAIgASgJQiK6SB9yHVIEZ3JpZFIHc3BlYWtlclIDcGlwUgdkZWZhdWx0SACIAQESMgoHcXVhbGl0eRgDIAEoCUIcukgZchdSBDQ4MHBSBDcyMHBSBTEwODBwUgI0a0gBiAEBEjMKCWZpbGVfdHlwZRgEIAEoCUIbukgYchYyFCg/aSleKG1wNHxvZ2d8d2VibSkkSAKIAQFCCQoHX2xheW91dEIKCghfcXVhbGl0eUIMCgpfZmlsZV90eXBlIjUKGVN0YXJ0Um9vbVJlY29yZGluZ1JlcXVlc3QSGAoHcm9vbV9pZBgBIAEoCUIHukgEcgIQASJvChpTdGFydFJvb21SZWNvcmRpbmdSZXNwb25zZRIRCgllZ3Jlc3NfaWQYASABKAkSDgoGc3RhdHVzGAIgASgJEi4KCnN0YXJ0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjQKGFN0b3BSb29tUmVjb3JkaW5nUmVxdWVzdBIYCgdyb29tX2lkGAEgASgJQge6SARyAhABIj4KGVN0b3BSb29tUmVjb3JkaW5nUmVzcG9uc2USEQoJZWdyZXNzX2lkGAEgASgJEg4KBnN0YXR1cxgCIAEoCSIzChdHZXRSb29tUmVjb3JkaW5nUmVxdWVzdBIYCgdyb29tX2lkGAEgASgJQge6SARyAhABInUKDVJvb21SZWNvcmRpbmcSDgoGYWN0aXZlGAEgASgIEhYKCWVncmVzc19pZBgCIAEoCUgAiAEBEi4KCnN0YXJ0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgwKCl9lZ3Jlc3NfaWQymhQKDUVncmVzc1NlcnZpY2USaAoLU3RhcnRFZ3Jlc3MSHy5iYXhjbG91ZC52MS5TdGFydEVncmVzc1JlcXVlc3QaEy5iYXhjbG91ZC52MS5FZ3Jlc3MiI7rXGAQIARABgtPkkwIVIhAvdjEvZWdyZXNzL3N0YXJ0OgEqEm8KClN0b3BFZ3Jlc3MSHi5iYXhjbG91ZC52MS5TdG9wRWdyZXNzUmVxdWVzdBoTLmJheGNsb3VkLnYxLkVncmVzcyIsutcYAggBgtPkkwIgIhsvdjEvZWdyZXNzL3tlZ3Jlc3NfaWR9L3N0b3A6ASoScgoLUGF1c2VFZ3Jlc3MSHy5iYXhjbG91ZC52MS5QYXVzZUVncmVzc1JlcXVlc3QaEy5iYXhjbG91ZC52MS5FZ3Jlc3MiLbrXGAIIAYLT5JMCISIcL3YxL2VncmVzcy97ZWdyZXNzX2lkfS9wYXVzZToBKhJ1CgxSZXN1bWVFZ3Jlc3MSIC5iYXhjbG91ZC52MS5SZXN1bWVFZ3Jlc3NSZXF1ZXN0GhMuYmF4Y2xvdWQudjEuRWdyZXNzIi661xgCCAGC0+STAiIiHS92MS9lZ3Jlc3Mve2VncmVzc19pZH0vcmVzdW1lOgEqEmcKCkxpc3RFZ3Jlc3MSHi5iYXhjbG91ZC52MS5MaXN0RWdyZXNzUmVxdWVzdBofLmJheGNsb3VkLnYxLkxpc3RFZ3Jlc3NSZXNwb25zZSIYutcYAggBgtPkkwIMEgovdjEvZWdyZXNzEmUKCUdldEVncmVzcxIdLmJheGNsb3VkLnYxLkdldEVncmVzc1JlcXVlc3QaEy5iYXhjbG91ZC52MS5FZ3Jlc3MiJLrXGAIIAYLT5JMCGBIWL3YxL2VncmVzcy97ZWdyZXNzX2lkfRJuCgxEZWxldGVFZ3Jlc3MSIC5iYXhjbG91ZC52MS5EZWxldGVFZ3Jlc3NSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5IiS61xgCCAGC0+STAhgqFi92MS9lZ3Jlc3Mve2VncmVzc19pZH0SdwoNR2V0QXV0b0VncmVzcxIhLmJheGNsb3VkLnYxLkdldEF1dG9FZ3Jlc3NSZXF1ZXN0Gh0uYmF4Y2xvdWQudjEuQXV0b0VncmVzc0NvbmZpZyIkutcYAggBgtPkkwIYEhYvdjEvZWdyZXNzL2F1dG8tZWdyZXNzEoABChBVcGRhdGVBdXRvRWdyZXNzEiQuYmF4Y2xvdWQudjEuVXBkYXRlQXV0b0VncmVzc1JlcXVlc3QaHS5iYXhjbG91ZC52MS5BdXRvRWdyZXNzQ29uZmlnIie61xgCCAGC0+STAhsaFi92MS9lZ3Jlc3MvYXV0by1lZ3Jlc3M6ASoSdQoOU3RhcnRSZWNvcmRpbmcSIi5iYXhjbG91ZC52MS5TdGFydFJlY29yZGluZ1JlcXVlc3QaFi5iYXhjbG91ZC52MS5SZWNvcmRpbmciJ7rXGAQIARABgtPkkwIZIhQvdjEvcmVjb3JkaW5ncy9zdGFydDoBKhJ8Cg1TdG9wUmVjb3JkaW5nEiEuYmF4Y2xvdWQudjEuU3RvcFJlY29yZGluZ1JlcXVlc3QaFi5iYXhjbG91ZC52MS5SZWNvcmRpbmciMLrXGAIIAYLT5JMCJCIfL3YxL3JlY29yZGluZ3Mve2VncmVzc19pZH0vc3RvcDoBKhJ3Cg5MaXN0UmVjb3JkaW5ncxIiLmJheGNsb3VkLnYxLkxpc3RSZWNvcmRpbmdzUmVxdWVzdBojLmJheGNsb3VkLnYxLkxpc3RSZWNvcmRpbmdzUmVzcG9uc2UiHLrXGAIIAYLT5JMCEBIOL3YxL3JlY29yZGluZ3MSkAEKFExpc3RBY3RpdmVSZWNvcmRpbmdzEiguYmF4Y2xvdWQudjEuTGlzdEFjdGl2ZVJlY29yZGluZ3NSZXF1ZXN0GikuYmF4Y2xvdWQudjEuTGlzdEFjdGl2ZVJlY29yZGluZ3NSZXNwb25zZSIjutcYAggBgtPkkwIXEhUvdjEvcmVjb3JkaW5ncy9hY3RpdmUSdQoMR2V0UmVjb3JkaW5nEiAuYmF4Y2xvdWQudjEuR2V0UmVjb3JkaW5nUmVxdWVzdBoWLmJheGNsb3VkLnYxLlJlY29yZGluZyIrutcYAggBgtPkkwIfEh0vdjEvcmVjb3JkaW5ncy97cmVjb3JkaW5nX2lkfRKjAQoXR2V0UmVjb3JkaW5nRG93bmxvYWRVcmwSKy5iYXhjbG91ZC52MS5HZXRSZWNvcmRpbmdEb3dubG9hZFVybFJlcXVlc3QaIS5iYXhjbG91ZC52MS5SZWNvcmRpbmdEb3dubG9hZFVybCI4utcYAggBgtPkkwIsEiovdjEvcmVjb3JkaW5ncy97cmVjb3JkaW5nX2lkfS9kb3dubG9hZC11cmwSlgEKFEdldFJlY29yZGluZ01hbmlmZXN0EiguYmF4Y2xvdWQudjEuR2V0UmVjb3JkaW5nTWFuaWZlc3RSZXF1ZXN0Gh4uYmF4Y2xvdWQudjEuUmVjb3JkaW5nTWFuaWZlc3QiNLrXGAIIAYLT5JMCKBImL3YxL3JlY29yZGluZ3Mve3JlY29yZGluZ19pZH0vbWFuaWZlc3QSigEKEENvbXBvc2VSZWNvcmRpbmcSJC5iYXhjbG91ZC52MS5Db21wb3NlUmVjb3JkaW5nUmVxdWVzdBoWLmJheGNsb3VkLnYxLlJlY29yZGluZyI4utcYBAgBEAGC0+STAioiJS92MS9yZWNvcmRpbmdzL3tyZWNvcmRpbmdfaWR9L2NvbXBvc2U6ASoSoAEKElN0YXJ0Um9vbVJlY29yZGluZxImLmJheGNsb3VkLnYxLlN0YXJ0Um9vbVJlY29yZGluZ1JlcXVlc3QaJy5iYXhjbG91ZC52MS5TdGFydFJvb21SZWNvcmRpbmdSZXNwb25zZSI5utcYBwgFGMkBKAGC0+STAigiIy92MS9yb29tcy97cm9vbV9pZH0vcmVjb3JkaW5nL3N0YXJ0OgEqEpkBChFTdG9wUm9vbVJlY29yZGluZxIlLmJheGNsb3VkLnYxLlN0b3BSb29tUmVjb3JkaW5nUmVxdWVzdBomLmJheGNsb3VkLnYxLlN0b3BSb29tUmVjb3JkaW5nUmVzcG9uc2UiNbrXGAQIBSgBgtPkkwInIiIvdjEvcm9vbXMve3Jvb21faWR9L3JlY29yZGluZy9zdG9wOgEqEoMBChBHZXRSb29tUmVjb3JkaW5nEiQuYmF4Y2xvdWQudjEuR2V0Um9vbVJlY29yZGluZ1JlcXVlc3QaGi5iYXhjbG91ZC52MS5Sb29tUmVjb3JkaW5nIi261xgECAUoAYLT5JMCHxIdL3YxL3Jvb21zL3tyb29tX2lkfS9yZWNvcmRpbmdiBnByb3RvMw", [file_baxcloud_v1_options, file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_empty, file_google_protobuf_timestamp]);
 
 /**
  * What a file output looks like.
@@ -211,6 +211,20 @@ export type Egress = Message<"baxcloud.v1.Egress"> & {
    * @generated from field: bool paused = 21;
    */
   paused: boolean;
+
+  /**
+   * How far it is; absent before its first picture or sound.
+   *
+   * @generated from field: baxcloud.v1.EgressProgress progress = 22;
+   */
+  progress?: EgressProgress | undefined;
+
+  /**
+   * Whether every track is recorded as it comes, instead of one composition.
+   *
+   * @generated from field: bool tracks = 23;
+   */
+  tracks: boolean;
 };
 
 /**
@@ -262,6 +276,62 @@ export const Egress_StatusSchema: GenEnum<Egress_Status> = /*@__PURE__*/
   enumDesc(file_baxcloud_v1_egress, 2, 0);
 
 /**
+ * How far an egress is, brought up to date about once a second.
+ *
+ * @generated from message baxcloud.v1.EgressProgress
+ */
+export type EgressProgress = Message<"baxcloud.v1.EgressProgress"> & {
+  /**
+   * What has been recorded or streamed, milliseconds.
+   *
+   * @generated from field: int64 duration_ms = 1;
+   */
+  durationMs: bigint;
+
+  /**
+   * Pictures a second over the last second.
+   *
+   * @generated from field: double fps = 2;
+   */
+  fps: number;
+
+  /**
+   * Frames composed.
+   *
+   * @generated from field: int64 frames_composed = 3;
+   */
+  framesComposed: bigint;
+
+  /**
+   * Frames shown again because no new one was there in time.
+   *
+   * @generated from field: int64 frames_repeated = 4;
+   */
+  framesRepeated: bigint;
+
+  /**
+   * Frames left out because the encoder was busy.
+   *
+   * @generated from field: int64 frames_dropped = 5;
+   */
+  framesDropped: bigint;
+
+  /**
+   * Size of what has been written so far, bytes.
+   *
+   * @generated from field: int64 bytes = 6;
+   */
+  bytes: bigint;
+};
+
+/**
+ * Describes the message baxcloud.v1.EgressProgress.
+ * Use `create(EgressProgressSchema)` to create a new message.
+ */
+export const EgressProgressSchema: GenMessage<EgressProgress> = /*@__PURE__*/
+  messageDesc(file_baxcloud_v1_egress, 3);
+
+/**
  * An egress to start.
  *
  * @generated from message baxcloud.v1.StartEgressRequest
@@ -308,6 +378,14 @@ export type StartEgressRequest = Message<"baxcloud.v1.StartEgressRequest"> & {
    * @generated from field: baxcloud.v1.StreamOptions stream = 6;
    */
   stream?: StreamOptions | undefined;
+
+  /**
+   * Record every track as it comes, without loss, instead of one composition: for `record` only.
+   * ComposeRecording makes files of it later, in any layout and quality.
+   *
+   * @generated from field: optional bool tracks = 7;
+   */
+  tracks?: boolean | undefined;
 };
 
 /**
@@ -315,7 +393,7 @@ export type StartEgressRequest = Message<"baxcloud.v1.StartEgressRequest"> & {
  * Use `create(StartEgressRequestSchema)` to create a new message.
  */
 export const StartEgressRequestSchema: GenMessage<StartEgressRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 3);
+  messageDesc(file_baxcloud_v1_egress, 4);
 
 /**
  * Which egress to stop.
@@ -336,7 +414,7 @@ export type StopEgressRequest = Message<"baxcloud.v1.StopEgressRequest"> & {
  * Use `create(StopEgressRequestSchema)` to create a new message.
  */
 export const StopEgressRequestSchema: GenMessage<StopEgressRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 4);
+  messageDesc(file_baxcloud_v1_egress, 5);
 
 /**
  * Which egress to pause.
@@ -364,7 +442,7 @@ export type PauseEgressRequest = Message<"baxcloud.v1.PauseEgressRequest"> & {
  * Use `create(PauseEgressRequestSchema)` to create a new message.
  */
 export const PauseEgressRequestSchema: GenMessage<PauseEgressRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 5);
+  messageDesc(file_baxcloud_v1_egress, 6);
 
 /**
  * Which egress to resume.
@@ -385,7 +463,7 @@ export type ResumeEgressRequest = Message<"baxcloud.v1.ResumeEgressRequest"> & {
  * Use `create(ResumeEgressRequestSchema)` to create a new message.
  */
 export const ResumeEgressRequestSchema: GenMessage<ResumeEgressRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 6);
+  messageDesc(file_baxcloud_v1_egress, 7);
 
 /**
  * Which egresses to list.
@@ -434,7 +512,7 @@ export type ListEgressRequest = Message<"baxcloud.v1.ListEgressRequest"> & {
  * Use `create(ListEgressRequestSchema)` to create a new message.
  */
 export const ListEgressRequestSchema: GenMessage<ListEgressRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 7);
+  messageDesc(file_baxcloud_v1_egress, 8);
 
 /**
  * One page of egresses.
@@ -476,7 +554,7 @@ export type ListEgressResponse = Message<"baxcloud.v1.ListEgressResponse"> & {
  * Use `create(ListEgressResponseSchema)` to create a new message.
  */
 export const ListEgressResponseSchema: GenMessage<ListEgressResponse> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 8);
+  messageDesc(file_baxcloud_v1_egress, 9);
 
 /**
  * Which egress to return.
@@ -497,7 +575,7 @@ export type GetEgressRequest = Message<"baxcloud.v1.GetEgressRequest"> & {
  * Use `create(GetEgressRequestSchema)` to create a new message.
  */
 export const GetEgressRequestSchema: GenMessage<GetEgressRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 9);
+  messageDesc(file_baxcloud_v1_egress, 10);
 
 /**
  * Which egress to delete.
@@ -518,7 +596,7 @@ export type DeleteEgressRequest = Message<"baxcloud.v1.DeleteEgressRequest"> & {
  * Use `create(DeleteEgressRequestSchema)` to create a new message.
  */
 export const DeleteEgressRequestSchema: GenMessage<DeleteEgressRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 10);
+  messageDesc(file_baxcloud_v1_egress, 11);
 
 /**
  * Rules by which rooms are recorded or streamed of themselves.
@@ -602,7 +680,7 @@ export type AutoEgressConfig = Message<"baxcloud.v1.AutoEgressConfig"> & {
  * Use `create(AutoEgressConfigSchema)` to create a new message.
  */
 export const AutoEgressConfigSchema: GenMessage<AutoEgressConfig> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 11);
+  messageDesc(file_baxcloud_v1_egress, 12);
 
 /**
  * The project's rules.
@@ -617,7 +695,7 @@ export type GetAutoEgressRequest = Message<"baxcloud.v1.GetAutoEgressRequest"> &
  * Use `create(GetAutoEgressRequestSchema)` to create a new message.
  */
 export const GetAutoEgressRequestSchema: GenMessage<GetAutoEgressRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 12);
+  messageDesc(file_baxcloud_v1_egress, 13);
 
 /**
  * Rules to change; fields left out stay as they are.
@@ -694,7 +772,7 @@ export type UpdateAutoEgressRequest = Message<"baxcloud.v1.UpdateAutoEgressReque
  * Use `create(UpdateAutoEgressRequestSchema)` to create a new message.
  */
 export const UpdateAutoEgressRequestSchema: GenMessage<UpdateAutoEgressRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 13);
+  messageDesc(file_baxcloud_v1_egress, 14);
 
 /**
  * A recording of a room.
@@ -806,6 +884,13 @@ export type Recording = Message<"baxcloud.v1.Recording"> & {
    * @generated from field: google.protobuf.Timestamp ended_at = 15;
    */
   endedAt?: Timestamp | undefined;
+
+  /**
+   * Whether it holds every track as it came, for ComposeRecording, instead of one composition.
+   *
+   * @generated from field: bool tracks = 16;
+   */
+  tracks: boolean;
 };
 
 /**
@@ -813,7 +898,7 @@ export type Recording = Message<"baxcloud.v1.Recording"> & {
  * Use `create(RecordingSchema)` to create a new message.
  */
 export const RecordingSchema: GenMessage<Recording> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 14);
+  messageDesc(file_baxcloud_v1_egress, 15);
 
 /**
  * A recording to start.
@@ -848,6 +933,13 @@ export type StartRecordingRequest = Message<"baxcloud.v1.StartRecordingRequest">
    * @generated from field: optional string quality = 4;
    */
   quality?: string | undefined;
+
+  /**
+   * Record every track as it comes, without loss, instead of one composition.
+   *
+   * @generated from field: optional bool tracks = 5;
+   */
+  tracks?: boolean | undefined;
 };
 
 /**
@@ -855,7 +947,7 @@ export type StartRecordingRequest = Message<"baxcloud.v1.StartRecordingRequest">
  * Use `create(StartRecordingRequestSchema)` to create a new message.
  */
 export const StartRecordingRequestSchema: GenMessage<StartRecordingRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 15);
+  messageDesc(file_baxcloud_v1_egress, 16);
 
 /**
  * Which recording to stop.
@@ -876,7 +968,7 @@ export type StopRecordingRequest = Message<"baxcloud.v1.StopRecordingRequest"> &
  * Use `create(StopRecordingRequestSchema)` to create a new message.
  */
 export const StopRecordingRequestSchema: GenMessage<StopRecordingRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 16);
+  messageDesc(file_baxcloud_v1_egress, 17);
 
 /**
  * Which recordings to list.
@@ -925,7 +1017,7 @@ export type ListRecordingsRequest = Message<"baxcloud.v1.ListRecordingsRequest">
  * Use `create(ListRecordingsRequestSchema)` to create a new message.
  */
 export const ListRecordingsRequestSchema: GenMessage<ListRecordingsRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 17);
+  messageDesc(file_baxcloud_v1_egress, 18);
 
 /**
  * One page of recordings.
@@ -967,7 +1059,7 @@ export type ListRecordingsResponse = Message<"baxcloud.v1.ListRecordingsResponse
  * Use `create(ListRecordingsResponseSchema)` to create a new message.
  */
 export const ListRecordingsResponseSchema: GenMessage<ListRecordingsResponse> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 18);
+  messageDesc(file_baxcloud_v1_egress, 19);
 
 /**
  * Whose running recordings to list.
@@ -988,7 +1080,7 @@ export type ListActiveRecordingsRequest = Message<"baxcloud.v1.ListActiveRecordi
  * Use `create(ListActiveRecordingsRequestSchema)` to create a new message.
  */
 export const ListActiveRecordingsRequestSchema: GenMessage<ListActiveRecordingsRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 19);
+  messageDesc(file_baxcloud_v1_egress, 20);
 
 /**
  * The running recordings.
@@ -1016,7 +1108,7 @@ export type ListActiveRecordingsResponse = Message<"baxcloud.v1.ListActiveRecord
  * Use `create(ListActiveRecordingsResponseSchema)` to create a new message.
  */
 export const ListActiveRecordingsResponseSchema: GenMessage<ListActiveRecordingsResponse> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 20);
+  messageDesc(file_baxcloud_v1_egress, 21);
 
 /**
  * Which recording to return.
@@ -1037,7 +1129,7 @@ export type GetRecordingRequest = Message<"baxcloud.v1.GetRecordingRequest"> & {
  * Use `create(GetRecordingRequestSchema)` to create a new message.
  */
 export const GetRecordingRequestSchema: GenMessage<GetRecordingRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 21);
+  messageDesc(file_baxcloud_v1_egress, 22);
 
 /**
  * Which recording to give an address for.
@@ -1065,7 +1157,7 @@ export type GetRecordingDownloadUrlRequest = Message<"baxcloud.v1.GetRecordingDo
  * Use `create(GetRecordingDownloadUrlRequestSchema)` to create a new message.
  */
 export const GetRecordingDownloadUrlRequestSchema: GenMessage<GetRecordingDownloadUrlRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 22);
+  messageDesc(file_baxcloud_v1_egress, 23);
 
 /**
  * A temporary address of a recording.
@@ -1100,7 +1192,7 @@ export type RecordingDownloadUrl = Message<"baxcloud.v1.RecordingDownloadUrl"> &
  * Use `create(RecordingDownloadUrlSchema)` to create a new message.
  */
 export const RecordingDownloadUrlSchema: GenMessage<RecordingDownloadUrl> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 23);
+  messageDesc(file_baxcloud_v1_egress, 24);
 
 /**
  * Whose manifest to return.
@@ -1121,7 +1213,7 @@ export type GetRecordingManifestRequest = Message<"baxcloud.v1.GetRecordingManif
  * Use `create(GetRecordingManifestRequestSchema)` to create a new message.
  */
 export const GetRecordingManifestRequestSchema: GenMessage<GetRecordingManifestRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 24);
+  messageDesc(file_baxcloud_v1_egress, 25);
 
 /**
  * What a finished recording consists of.
@@ -1212,7 +1304,7 @@ export type RecordingManifest = Message<"baxcloud.v1.RecordingManifest"> & {
  * Use `create(RecordingManifestSchema)` to create a new message.
  */
 export const RecordingManifestSchema: GenMessage<RecordingManifest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 25);
+  messageDesc(file_baxcloud_v1_egress, 26);
 
 /**
  * An object in storage.
@@ -1254,7 +1346,7 @@ export type RecordingManifest_Object = Message<"baxcloud.v1.RecordingManifest.Ob
  * Use `create(RecordingManifest_ObjectSchema)` to create a new message.
  */
 export const RecordingManifest_ObjectSchema: GenMessage<RecordingManifest_Object> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 25, 0);
+  messageDesc(file_baxcloud_v1_egress, 26, 0);
 
 /**
  * A time that is missing from the recording.
@@ -1289,7 +1381,7 @@ export type RecordingManifest_Gap = Message<"baxcloud.v1.RecordingManifest.Gap">
  * Use `create(RecordingManifest_GapSchema)` to create a new message.
  */
 export const RecordingManifest_GapSchema: GenMessage<RecordingManifest_Gap> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 25, 1);
+  messageDesc(file_baxcloud_v1_egress, 26, 1);
 
 /**
  * A track that took part.
@@ -1345,7 +1437,7 @@ export type RecordingManifest_Track = Message<"baxcloud.v1.RecordingManifest.Tra
  * Use `create(RecordingManifest_TrackSchema)` to create a new message.
  */
 export const RecordingManifest_TrackSchema: GenMessage<RecordingManifest_Track> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 25, 2);
+  messageDesc(file_baxcloud_v1_egress, 26, 2);
 
 /**
  * How to compose a `tracks` recording.
@@ -1387,7 +1479,7 @@ export type ComposeRecordingRequest = Message<"baxcloud.v1.ComposeRecordingReque
  * Use `create(ComposeRecordingRequestSchema)` to create a new message.
  */
 export const ComposeRecordingRequestSchema: GenMessage<ComposeRecordingRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 26);
+  messageDesc(file_baxcloud_v1_egress, 27);
 
 /**
  * Which room to record.
@@ -1408,7 +1500,7 @@ export type StartRoomRecordingRequest = Message<"baxcloud.v1.StartRoomRecordingR
  * Use `create(StartRoomRecordingRequestSchema)` to create a new message.
  */
 export const StartRoomRecordingRequestSchema: GenMessage<StartRoomRecordingRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 27);
+  messageDesc(file_baxcloud_v1_egress, 28);
 
 /**
  * The room's recording.
@@ -1443,7 +1535,7 @@ export type StartRoomRecordingResponse = Message<"baxcloud.v1.StartRoomRecording
  * Use `create(StartRoomRecordingResponseSchema)` to create a new message.
  */
 export const StartRoomRecordingResponseSchema: GenMessage<StartRoomRecordingResponse> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 28);
+  messageDesc(file_baxcloud_v1_egress, 29);
 
 /**
  * Which room to stop recording.
@@ -1464,7 +1556,7 @@ export type StopRoomRecordingRequest = Message<"baxcloud.v1.StopRoomRecordingReq
  * Use `create(StopRoomRecordingRequestSchema)` to create a new message.
  */
 export const StopRoomRecordingRequestSchema: GenMessage<StopRoomRecordingRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 29);
+  messageDesc(file_baxcloud_v1_egress, 30);
 
 /**
  * The recording that is being stopped.
@@ -1492,7 +1584,7 @@ export type StopRoomRecordingResponse = Message<"baxcloud.v1.StopRoomRecordingRe
  * Use `create(StopRoomRecordingResponseSchema)` to create a new message.
  */
 export const StopRoomRecordingResponseSchema: GenMessage<StopRoomRecordingResponse> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 30);
+  messageDesc(file_baxcloud_v1_egress, 31);
 
 /**
  * Whose recording to tell of.
@@ -1513,7 +1605,7 @@ export type GetRoomRecordingRequest = Message<"baxcloud.v1.GetRoomRecordingReque
  * Use `create(GetRoomRecordingRequestSchema)` to create a new message.
  */
 export const GetRoomRecordingRequestSchema: GenMessage<GetRoomRecordingRequest> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 31);
+  messageDesc(file_baxcloud_v1_egress, 32);
 
 /**
  * Whether a room is being recorded.
@@ -1548,7 +1640,7 @@ export type RoomRecording = Message<"baxcloud.v1.RoomRecording"> & {
  * Use `create(RoomRecordingSchema)` to create a new message.
  */
 export const RoomRecordingSchema: GenMessage<RoomRecording> = /*@__PURE__*/
-  messageDesc(file_baxcloud_v1_egress, 32);
+  messageDesc(file_baxcloud_v1_egress, 33);
 
 /**
  * Stream Out: recordings of rooms, streams to RTMP destinations, and the rules that start them.
