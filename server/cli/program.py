@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli import convert, doctor, jobs, keys, livekit, migrate, projects, secrets, serve
+from server.cli import convert, doctor, jobs, keys, livekit, migrate, projects, record, secrets, serve
 from server.cli.output import Failed, fail
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("convert")(convert.convert)
+app.command("record")(record.record)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(projects.app, name="projects")
