@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from adapters.db.columns import Moment
 from adapters.db.session import AnyRow, Session, execute, fetch_all
-from adapters.db.tables import room_publications, room_sessions, room_visits
+from adapters.db.tables import auto_egress_begun, room_publications, room_sessions, room_visits
 from adapters.db.upsert import upsert
 from server.domain.room import Publication, RoomMemory, RoomScope, RoomSession, Visit
 
@@ -62,6 +62,7 @@ _OVER = select(_r.c.sid).where(_r.c.finished_at < _BEFORE)
 _PURGE_PARTS = (
     _p.delete().where(or_(_p.c.room_sid.in_(_OVER), _p.c.unpublished_at < _BEFORE)),
     _v.delete().where(or_(_v.c.room_sid.in_(_OVER), _v.c.left_at < _BEFORE)),
+    auto_egress_begun.delete().where(auto_egress_begun.c.room_sid.in_(_OVER)),
 )
 _PURGE_SESSIONS = _r.delete().where(_r.c.finished_at < _BEFORE)
 

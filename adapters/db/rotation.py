@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, Connection, Table, and_, bindparam, or_, select
 
+from adapters.db.auto_egress import auto_egress_urls_context
+from adapters.db.egresses import egress_orders_context, egress_secrets_context
 from adapters.db.idempotency import reply_context
 from adapters.db.jobs import job_secrets_context
 from adapters.db.projects import livekit_secret_context, s3_secrets_context
 from adapters.db.session import AnyRow
 from adapters.db.tables import (
+    auto_egress,
+    egresses,
     idempotency_keys,
     jobs,
     livekit_keys,
@@ -40,6 +44,9 @@ _SEALED: tuple[tuple[Column[Any], Callable[[AnyRow], str]], ...] = (
     (livekit_keys.c.api_secret, lambda row: livekit_secret_context(row.api_key)),
     (webhook_endpoints.c.secrets, lambda row: endpoint_secrets_context(row.id)),
     (jobs.c.secrets, lambda row: job_secrets_context(row.id)),
+    (egresses.c.orders, lambda row: egress_orders_context(row.id)),
+    (egresses.c.secrets, lambda row: egress_secrets_context(row.id)),
+    (auto_egress.c.urls, lambda row: auto_egress_urls_context(row.project_id)),
     (idempotency_keys.c.reply, lambda row: reply_context(row.project_id, row.method, row.key)),
 )
 

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from adapters.db.auto_egress import SqlAutoEgress
+from adapters.db.egresses import SqlEgresses
 from adapters.db.faults import DatabaseUnavailable
 from adapters.db.idempotency import SqlIdempotency
 from adapters.db.job_queue import SqlJobQueue
@@ -18,12 +20,14 @@ from adapters.db.migrate import migrate
 from adapters.db.outbox import SqlOutbox
 from adapters.db.postgres import PostgresBackend
 from adapters.db.projects import SqlKeys, SqlProjects
+from adapters.db.recordings import SqlRecordings
 from adapters.db.rooms import SqlRooms
 from adapters.db.rotation import check_canary
 from adapters.db.session import Backend, Session, WriteSession
 from adapters.db.sqlite import SqliteBackend
 from adapters.db.url import DatabaseUrl
 from adapters.db.webhooks import SqlWebhooks
+from adapters.db.workload import SqlWorkload
 from server.clock import Clock, SystemClock
 from server.ports.secret_box import SecretBox
 
@@ -45,6 +49,10 @@ class SqlUnitOfWork:
         self.outbox = SqlOutbox(session)
         self.idempotency = SqlIdempotency(session, box)
         self.rooms = SqlRooms(session)
+        self.egresses = SqlEgresses(session, box)
+        self.recordings = SqlRecordings(session)
+        self.auto_egress = SqlAutoEgress(session, box)
+        self.workload = SqlWorkload(session)
 
     async def run_sync(self, work: Callable[[Connection], T]) -> T:
         """Runs `work` with the transaction's SQLAlchemy connection, for adapters that bring their own SQL."""
