@@ -46,7 +46,9 @@ DEFAULT_RULES: Mapping[Purpose, Rule] = {
     Purpose.INPUT: Rule({"http": _WEB_PORTS, "https": _WEB_PORTS}),
     Purpose.WEBHOOK: Rule({"http": _WEB_PORTS, "https": _WEB_PORTS}),
     # SRT has no usual port, and its handshake over UDP says nothing to other services.
-    Purpose.STREAM: Rule({"rtmp": _RTMP_PORTS, "rtmps": _RTMP_PORTS, "srt": None}),
+    Purpose.STREAM: Rule(
+        {"rtmp": _RTMP_PORTS, "rtmps": _RTMP_PORTS, "srt": None, "ws": _WEB_PORTS, "wss": _WEB_PORTS}
+    ),
     # Self-hosted S3 listens anywhere (9000, 3900, 7070…), and no tenant shapes the signed HTTP that it is sent.
     Purpose.STORAGE: Rule({"http": None, "https": None}),
 }

@@ -33,7 +33,7 @@ class RecorderPlan:
     a `.json` of the same name with `{"startedAt": ns}`, `seg-{part:03d}-{n:05d}.ts`, `image-{i}-{part:03d}-{n:05d}.jpeg`.
     `container` "" means no file. `segment_sec` 0 means no segments. `max_sec` 0 means no limit. With `wait_for_others`
     the first frame waits, at most that many seconds, for a first picture of everybody who is known on joining.
-    `first_segment` and `first_image` continue the numbers of earlier parts.
+    `first_image` continues the numbers of earlier parts. `allow_private_urls` lifts the guard on what a page may reach.
     """
 
     KIND: ClassVar[str] = "record"
@@ -54,6 +54,7 @@ class RecorderPlan:
     max_sec: float = 0.0
     wait_for_others: float = 0.5
     first_image: int = 0
+    allow_private_urls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
