@@ -6,6 +6,7 @@ every full second of the wall clock the rest is white, and a beep sounds at the 
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,8 @@ class Painter:
 def _texture(width: int, height: int, brightness: int) -> Plane:
     """Twice the picture's size and periodic, so that it can be scrolled by slicing."""
     noise = np.random.default_rng(7).integers(0, 60, (height, width))
-    smooth = sum(np.roll(noise, (down, right), (0, 1)) for down in range(4) for right in range(4)) // 16
+    shifted = [np.roll(noise, (down, right), (0, 1)) for down in range(4) for right in range(4)]
+    smooth = np.mean(shifted, axis=0).astype(int)
     return np.tile((smooth + max(_DARK, brightness - 30)).clip(_DARK, 200).astype(np.uint8), (2, 2))
 
 
@@ -76,7 +78,7 @@ def read_number(luma: Plane) -> int | None:
         for centre in (middle - quarter, middle + quarter)
     ]
     number = 0
-    for left, right in zip(columns[:-1], columns[1:], strict=True):
+    for left, right in itertools.pairwise(columns):
         inner = slice(math.ceil(left + (right - left) * 0.25), max(1, int(right - (right - left) * 0.25)) + 1)
         upper, lower = (float(luma[row, inner].mean()) for row in rows)
         if abs(upper - lower) < _MIN_CONTRAST:
@@ -95,7 +97,8 @@ def is_flash(luma: Plane) -> bool:
 def beep_block(first: int, hz: float = BEEP_HZ, loudness: float = 0.5) -> NDArray[np.int16]:
     """10 ms of the beep, `first` samples after its start, mono."""
     phase = (np.arange(BLOCK) + first) * (2 * math.pi * hz / HZ)
-    return (np.sin(phase) * loudness * 32767).astype(np.int16)
+    block: NDArray[np.int16] = (np.sin(phase) * loudness * 32767).astype(np.int16)
+    return block
 
 
 def beeps(samples: NDArray[Any], hz: int = HZ, quiet_sec: float = 0.3) -> list[float]:
