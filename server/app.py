@@ -33,6 +33,7 @@ from server.ids import ProjectId
 from server.jobs.engine import EngineOptions, LeaseJobEngine
 from server.livekit import LiveKitSide, livekit_behind, open_livekit
 from server.maintenance import Maintenance
+from server.observability.work_metrics import WorkMetrics
 from server.ports.jobs import JobHandler
 from server.rooms.reconcile import Reconciler
 from server.services.conversions import ConversionPolicy, VideoConversions
@@ -67,6 +68,7 @@ class Backend:
     objects: LocalObjects
     livekit: LiveKitSide
     started: Bootstrapped
+    metrics: WorkMetrics
     worker: Worker | None
 
 
@@ -129,10 +131,16 @@ async def open_backend(
         stack.push_async_callback(storage.close)
         sender = HttpWebhookSender(guard, timeout_sec=settings.webhook_timeout_sec)
         stack.push_async_callback(sender.close)
-        relay = _relay(settings, database, sender, clock)
+        metrics = WorkMetrics()
+        relay = _relay(settings, database, sender, clock, metrics)
         recorder = OutboxRecorder(relay.wake)
         engine = LeaseJobEngine(
-            database, recorder, clock, change_feed(settings.database), _engine_options(settings)
+            database,
+            recorder,
+            clock,
+            change_feed(settings.database),
+            _engine_options(settings),
+            metrics=metrics,
         )
         fetcher = _fetcher(settings, guard, patience)
         spool = FolderSpool(settings.data_dir / "uploads", min_free_bytes=settings.min_free_bytes)
@@ -179,6 +187,7 @@ async def open_backend(
             objects=objects,
             livekit=livekit,
             started=started,
+            metrics=metrics,
             worker=worker,
         )
 
@@ -197,7 +206,7 @@ def _storage(objects: LocalObjects, guard: NetGuard, patience: Patience) -> Stor
 
 
 def _relay(
-    settings: Settings, database: SqlDatabase, sender: HttpWebhookSender, clock: Clock
+    settings: Settings, database: SqlDatabase, sender: HttpWebhookSender, clock: Clock, metrics: WorkMetrics
 ) -> WebhookRelay:
     schedule = RetrySchedule(tuple(timedelta(seconds=pause) for pause in settings.webhook_schedule_sec))
     return WebhookRelay(
@@ -207,6 +216,7 @@ def _relay(
         owner=f"{socket.gethostname()}-{secrets.token_hex(4)}",
         # The lease must outlast a post, or a slow endpoint's delivery would be taken over while it is under way.
         options=RelayOptions(schedule=schedule, lease=timedelta(seconds=settings.webhook_timeout_sec * 3)),
+        metrics=metrics,
     )
 
 

@@ -24,8 +24,11 @@ class ListenError(Exception):
     """An address cannot be listened on; the message names it and what to do."""
 
 
-def bind_http(host: str, port: int) -> socket.socket:
-    """A bound socket, so that port 0 has become a real one before anybody is told. Raise ListenError."""
+def bind_http(host: str, port: int, *, setting: str = "--http-port or BAX_HTTP_PORT") -> socket.socket:
+    """A bound socket, so that port 0 has become a real one before anybody is told.
+
+    Raise ListenError, which tells to change `setting` where the port is taken.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         infos = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -42,7 +45,7 @@ def bind_http(host: str, port: int) -> socket.socket:
         listener.close()
         raise ListenError(
             f"cannot listen on {host} port {port} for HTTP: {fault.strerror}; "
-            "choose another port with --http-port or BAX_HTTP_PORT (0 picks a free one)"
+            f"choose another port with {setting} (0 picks a free one)"
         ) from fault
     return listener
 

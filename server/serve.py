@@ -7,19 +7,17 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 import structlog
 import uvloop
-from prometheus_client import CollectorRegistry
 
 from server.app import Backend, Worker
 from server.auth.authenticator import KeyAuthoriser
 from server.bootstrap import ADMIN_TOKEN_FILE, admin_token
-from server.errors import ServiceError
+from server.health import Health
 from server.http_server import HttpServer, ListenError, bind_http
 from server.ids import ProjectId
 from server.observability.metrics import RpcMetrics
@@ -30,16 +28,17 @@ from server.rpc.rate_limit import RateLimit
 from server.rpc.registry import Registry, own_services
 from server.settings import Settings
 from server.start import opened_backend
-from server.transports.asgi import HttpApp, Readiness
+from server.transports.asgi import HttpApp
 from server.transports.exchange import BodyLimits
 from server.transports.grpc_server import GrpcServer
+from server.transports.health import health_app
 from server.transports.livekit_webhook import livekit_webhook_routes
 from server.transports.objects import object_routes
 from server.transports.player import page_routes
 
 WEB = Path(__file__).resolve().parent.parent / "web"
-_PROBE_TIMEOUT_SEC = 2.0
 _LIVEKIT_WAIT_SEC = 20.0
+_LAST_ANSWERS_SEC = 1.0
 _log = structlog.get_logger("serve")
 
 
@@ -55,8 +54,8 @@ class Role(str, Enum):
 class Announcement:
     """What the operator is told once the server is ready.
 
-    `new_api_key` is set only in the start that made it; the addresses are None in a worker, `admin_token_file` also
-    where the operator set the token.
+    `new_api_key` is set only in the start that made it. A worker has no `grpc_address`, and an `http_url`, for health
+    and metrics alone, only if it was given a port. `admin_token_file` is None there, and where the operator set the token.
     """
 
     role: Role
@@ -80,13 +79,7 @@ def serve(settings: Settings, role: Role, announce: Announce) -> None:
 async def _serve(settings: Settings, role: Role, announce: Announce) -> None:
     stop = _stop_on_signals()
     if role is Role.WORKER:
-        url = _public_url(settings, settings.http_port)
-        async with opened_backend(settings, public_url=url, with_worker=True) as backend:
-            assert backend.worker is not None
-            await backend.worker.start()
-            announce(_announcement(backend, role, None, None))
-            await stop.wait()
-            await backend.worker.drain(settings.drain_grace_sec)
+        await _serve_worker(settings, announce, stop)
         return
     listener = bind_http(settings.http_host, settings.http_port)
     try:
@@ -100,6 +93,36 @@ async def _serve(settings: Settings, role: Role, announce: Announce) -> None:
         listener.close()
 
 
+async def _serve_worker(settings: Settings, announce: Announce, stop: asyncio.Event) -> None:
+    port = settings.worker_http_port
+    # Before anything else, so that a taken port is told at once.
+    listener = None if port is None else bind_http(settings.http_host, port, setting="BAX_WORKER_HTTP_PORT")
+    try:
+        url = _public_url(settings, settings.http_port)
+        async with opened_backend(settings, public_url=url, with_worker=True) as backend:
+            assert backend.worker is not None
+            health = Health(backend, Role.WORKER.value)
+            http = (
+                None
+                if listener is None
+                else HttpServer(health_app(health.readiness, health.scrape), listener)
+            )
+            if http is not None:
+                http.start()
+            await backend.worker.start()
+            health.ready = True
+            own_url = None if listener is None else _local_url(settings, listener.getsockname()[1])
+            announce(_announcement(backend, Role.WORKER, own_url, None))
+            await stop.wait()
+            health.ready = False
+            await backend.worker.drain(settings.drain_grace_sec)
+            if http is not None:
+                await http.stop(_LAST_ANSWERS_SEC)
+    finally:
+        if listener is not None:
+            listener.close()
+
+
 async def _run(
     front: Front, worker: Worker | None, listener: socket.socket, announce: Announce, stop: asyncio.Event
 ) -> None:
@@ -108,7 +131,7 @@ async def _run(
         await worker.start()
     # Without a LiveKit everything but rooms works, so the server is ready all the same.
     await front.livekit.wait_ready(_LIVEKIT_WAIT_SEC)
-    front.ready = True
+    front.health.ready = True
     announce(front.announcement(listener.getsockname()[1]))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({stopping, http}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,12 +150,12 @@ class Front:
 
     def __init__(self, backend: Backend, role: Role) -> None:
         self.settings = backend.settings
-        self.ready = False
+        self.health = Health(backend, role.value)
         self.livekit = backend.livekit.source
         self._backend = backend
         self._role = role
         self._grpc_port = 0
-        metrics = RpcMetrics(CollectorRegistry())
+        metrics = RpcMetrics(backend.metrics.registry)
         authoriser = KeyAuthoriser(backend.keys, admin_token=admin_token(self.settings))
         api = backend.livekit.api
         registry = Registry([*own_services(backend.services, authoriser), *api.services])
@@ -146,8 +169,8 @@ class Front:
         self._app = HttpApp(
             registry,
             self._dispatcher,
-            metrics=metrics,
-            readiness=self._readiness,
+            scrape=self.health.scrape,
+            readiness=self.health.readiness,
             routes=[
                 *object_routes(backend.objects),
                 *page_routes(WEB, self.livekit),
@@ -174,7 +197,7 @@ class Front:
 
     async def stop(self, grace_sec: float) -> None:
         """Answer health checks with no, accept no more, let calls end for at most `grace_sec`."""
-        self.ready = False
+        self.health.ready = False
         await self._grpc.set_serving(False)
         self._dispatcher.end_streams()
         assert self._http is not None
@@ -187,35 +210,12 @@ class Front:
             self._backend, self._role, f"http://{host}:{http_port}", f"{host}:{self._grpc_port}"
         )
 
-    async def _readiness(self) -> Readiness:
-        database = await self._database_answers()
-        details = {
-            "role": self._role.value,
-            "database": "ok" if database else "unavailable",
-            "livekit": await self._livekit_state(),
-        }
-        return Readiness(self.ready and database, details)
-
-    async def _livekit_state(self) -> str:
-        try:
-            await self.livekit.address()
-        except ServiceError as error:
-            return f"unavailable: {error.message}"
-        return "ok"
-
-    async def _database_answers(self) -> bool:
-        with suppress(ServiceError, TimeoutError):
-            async with asyncio.timeout(_PROBE_TIMEOUT_SEC), self._backend.database.read() as tx:
-                await tx.projects.get(self._backend.started.project_id)
-                return True
-        return False
-
 
 def _announcement(
     backend: Backend, role: Role, http_url: str | None, grpc_address: str | None
 ) -> Announcement:
     settings = backend.settings
-    own_token = http_url is not None and settings.admin_token is None
+    own_token = role is not Role.WORKER and settings.admin_token is None
     return Announcement(
         role=role,
         http_url=http_url,

@@ -42,6 +42,13 @@ class Settings(BaseSettings):
     )
     http_port: Port = Field(8080, description="Port of HTTP; 0 picks a free one.")
     grpc_port: Port = Field(50051, description="Port of gRPC; 0 picks a free one.")
+    worker_http_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port on which a process of role `worker` serves `/healthz` and `/metrics`, on `BAX_HTTP_HOST`; 0 "
+        "picks a free one; default: it listens on nothing.",
+    )
     public_url: HttpUrl | None = Field(
         None, description="Address under which clients reach HTTP; default `http://<host>:<port>`."
     )

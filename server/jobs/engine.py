@@ -20,6 +20,7 @@ from server.jobs.policy import AttemptPolicy
 from server.jobs.run import Run
 from server.jobs.settle import Settlement, events_of, record_all, settled
 from server.jobs.watch import LossWatch
+from server.observability.work_metrics import AttemptEnd, WorkMetrics
 from server.ports.jobs import ChangeFeed, EventRecorder, JobHandler
 from server.ports.unit_of_work import Database, UnitOfWork
 
@@ -29,6 +30,8 @@ _BEATS_PER_LEASE = 5
 _PAUSE_AFTER_FAULT_SEC = 1.0
 # After a cancelled handler: enough for one transaction.
 _LAST_WRITE_SEC = 5.0
+# Sums of weights such as 0.1 are not exact.
+_ROUNDING = 1e-6
 
 
 def default_concurrency() -> int:
@@ -38,14 +41,19 @@ def default_concurrency() -> int:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """`concurrency` is jobs at a time by kind in this worker, half the cores for kinds not named.
+    """`concurrency` is how much of a kind this worker carries at a time, half the cores for kinds not named.
+
+    Each job weighs what `weight_of` says, by default 1, so that `concurrency` is their number. What the next one will
+    weigh is known only when it is claimed: `typical_weight` (by kind, default 1) is what must be free before.
 
     A worker not heard from for `lease_sec` loses its jobs. `look_sec` is the pace of looking for such, and for work
     whose wake-up got lost. `stop_grace_sec` is how long a handler may take to leave once `stop` is set.
     `rescue_local` takes over at once from dead processes of this machine instead of after a lease.
     """
 
-    concurrency: Mapping[str, int] = field(default_factory=dict)
+    concurrency: Mapping[str, float] = field(default_factory=dict)
+    weight_of: Callable[[Job], float] = lambda job: 1.0  # noqa: ARG005 - the signature of all others
+    typical_weight: Mapping[str, float] = field(default_factory=dict)
     lease_sec: float = 15.0
     look_sec: float = 2.0
     stop_grace_sec: float = 10.0
@@ -64,6 +72,7 @@ class LeaseJobEngine:
         feed: ChangeFeed,
         options: EngineOptions | None = None,
         *,
+        metrics: WorkMetrics | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
@@ -72,6 +81,7 @@ class LeaseJobEngine:
         self._feed = feed
         self._options = options or EngineOptions()
         self._monotonic = monotonic
+        self._metrics = metrics or WorkMetrics()
         self._owner = new_owner()
         self._settlement = Settlement(recorder, clock, self._options.attempts)
         self._watch = LossWatch(
@@ -108,6 +118,8 @@ class LeaseJobEngine:
     async def start_worker(self, handlers: Sequence[JobHandler]) -> None:
         """Begins to claim jobs of these kinds, and to rescue those of dead workers."""
         self._handlers = {handler.kind: handler for handler in handlers}
+        for kind in self._handlers:
+            self._metrics.takes(kind)
         self._turn = {kind: "c" + secrets.token_hex(8) for kind in self._handlers}
         self._feed.start(self._look.set)
         self._beating = asyncio.create_task(self._beat_forever(), name="job-beat")
@@ -181,8 +193,9 @@ class LeaseJobEngine:
 
     def _has_room(self, kind: str) -> bool:
         limit = self._options.concurrency.get(kind) or default_concurrency()
-        taken = sum(run.job.kind == kind for run in self._runs)
-        return not self._draining and taken < limit
+        taken = sum(self._options.weight_of(run.job) for run in self._runs if run.job.kind == kind)
+        needed = self._options.typical_weight.get(kind, 1.0)
+        return not self._draining and taken + needed <= limit + _ROUNDING
 
     async def _claim_next(self, kind: str) -> bool:
         async with self._database.begin() as tx:
@@ -192,6 +205,8 @@ class LeaseJobEngine:
                 return False
             await tx.commit()
         self._turn[kind] = job.project_id
+        if job.epoch == 1:
+            self._metrics.job_claimed(kind, (self._clock.now() - job.created_at).total_seconds())
         self._begin(job)
         return True
 
@@ -209,6 +224,7 @@ class LeaseJobEngine:
             await tx.commit()
         self._watch.settled(lost)
         if losses is not None:
+            self._metrics.job_taken_over(lost.kind)
             _log.warning("job %s lost its worker %s (loss %d)", lost.id, lost.owner, losses)
         if poisoned is not None:
             # Beside the claims: it may take as long as a dead storage takes to say so.
@@ -227,9 +243,17 @@ class LeaseJobEngine:
 
     def _begin(self, job: Job) -> None:
         run = Run(job, self._database, self._recorder)
-        attending = self._settlement.attend(run, self._handlers[job.kind])
-        self._runs[run] = asyncio.create_task(attending, name=f"job-{job.id}")
+        self._metrics.attempt_began(job.kind)
+        self._runs[run] = asyncio.create_task(self._attend(run), name=f"job-{job.id}")
         self._runs[run].add_done_callback(lambda _: self._ended(run))
+
+    async def _attend(self, run: Run) -> None:
+        began = self._monotonic()
+        end = AttemptEnd.UNRECORDED
+        try:
+            end = await self._settlement.attend(run, self._handlers[run.job.kind])
+        finally:
+            self._metrics.attempt_ended(run.job.kind, end, self._monotonic() - began)
 
     def _ended(self, run: Run) -> None:
         del self._runs[run]

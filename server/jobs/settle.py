@@ -12,6 +12,7 @@ from server.domain.job import Job
 from server.domain.webhook import NewEvent
 from server.jobs.policy import AttemptPolicy, Failure, Retry
 from server.jobs.run import Run
+from server.observability.work_metrics import AttemptEnd
 from server.ports.jobs import EventRecorder, JobFailed, JobHandler, JobStopped, OwnershipLost, RetryLater
 from server.ports.unit_of_work import UnitOfWork
 
@@ -50,16 +51,18 @@ class Settlement:
         self._clock = clock
         self._policy = policy
 
-    async def attend(self, run: Run, handler: JobHandler) -> None:
+    async def attend(self, run: Run, handler: JobHandler) -> AttemptEnd:
         """Never raises but CancelledError; a job that could not be settled is taken over as if the worker had died."""
         try:
-            await self._attend(run, handler)
+            return await self._attend(run, handler)
         except OwnershipLost:
             _log.warning("job %s: claim %d was lost, nothing more is written", run.job.id, run.job.epoch)
+            return AttemptEnd.LOST
         except Exception:  # noqa: BLE001 - the lease runs out and the job is taken over
             _log.exception("job %s: its end could not be recorded", run.job.id)
+            return AttemptEnd.UNRECORDED
 
-    async def _attend(self, run: Run, handler: JobHandler) -> None:
+    async def _attend(self, run: Run, handler: JobHandler) -> AttemptEnd:
         try:
             result = await handler.run(run)
         except OwnershipLost:
@@ -68,24 +71,23 @@ class Settlement:
         except asyncio.CancelledError:
             if not run.stop.is_set():
                 raise
-            await self._hand_over(run)
+            return await self._hand_over(run)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is the policy's to judge
-            await self._after(run, handler, error)
-        else:
-            await self._finish(run, handler, result)
+            return await self._after(run, handler, error)
+        return await self._finish(run, handler, result)
 
-    async def _finish(self, run: Run, handler: JobHandler, result: Mapping[str, Any]) -> None:
+    async def _finish(self, run: Run, handler: JobHandler, result: Mapping[str, Any]) -> AttemptEnd:
         try:
             await self._complete(run, handler, result)
         except OwnershipLost:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is the policy's to judge
-            await self._after(run, handler, error)
+            return await self._after(run, handler, error)
+        return AttemptEnd.COMPLETED
 
-    async def _after(self, run: Run, handler: JobHandler, error: Exception) -> None:
+    async def _after(self, run: Run, handler: JobHandler, error: Exception) -> AttemptEnd:
         if run.stop.is_set():
-            await self._hand_over(run)
-            return
+            return await self._hand_over(run)
         match error:
             case JobFailed() | RetryLater():
                 _log.info("job %s attempt %d: %s %s", run.job.id, run.job.attempt, error.code, error.message)
@@ -96,12 +98,15 @@ class Settlement:
         match self._policy.after(error, run.job):
             case Retry(delay_sec):
                 await self._release(run, refund_attempt=False, delay_sec=delay_sec)
+                return AttemptEnd.RETRIED
             case Failure() as failure:
                 await self._fail(run, handler, failure)
+                return AttemptEnd.FAILED
 
-    async def _hand_over(self, run: Run) -> None:
+    async def _hand_over(self, run: Run) -> AttemptEnd:
         await self._release(run, refund_attempt=True, delay_sec=0.0)
         _log.info("job %s was handed over", run.job.id)
+        return AttemptEnd.HANDED_OVER
 
     async def _release(self, run: Run, *, refund_attempt: bool, delay_sec: float) -> None:
         async def write(tx: UnitOfWork) -> bool:

@@ -8,6 +8,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
+def exposition(registry: CollectorRegistry) -> tuple[bytes, str]:
+    """The text for `/metrics` and its content type."""
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
 class RpcMetrics:
     """Calls by method, transport and code. Labels come from descriptors and enums, so their number is bounded."""
 
@@ -43,10 +48,6 @@ class RpcMetrics:
         if child is None:
             child = self._call_children[rpc, transport, code] = self._calls.labels(rpc, transport, code)
         child.inc()
-
-    def render(self) -> tuple[bytes, str]:
-        """The text for `/metrics` and its content type."""
-        return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
     def _pair(self, rpc: str, transport: str) -> tuple[Gauge, Histogram]:
         pair = self._children.get((rpc, transport))

@@ -22,6 +22,7 @@ from server.domain.job import Job, JobPage, JobStatus, NewJob, Progress, Running
 from server.domain.project import ApiKey, LiveKitKey, Project, Usage
 from server.domain.room import RoomMemory, RoomScope
 from server.domain.webhook import AttemptPage, Delivery, DeliveryAttempt, NewEvent, WebhookEndpoint
+from server.domain.workload import Workload
 from server.ids import EventId, JobId, ProjectId
 
 
@@ -350,6 +351,14 @@ class AutoEgressRepository(Protocol):
         ...
 
 
+class WorkloadRepository(Protocol):
+    """What is left to do, for metrics."""
+
+    async def of_all(self) -> Workload:
+        """Over all projects, for a read unit of work."""
+        ...
+
+
 class UnitOfWork(Protocol):
     """One transaction. Leaving the block without `commit()` rolls back."""
 
@@ -375,6 +384,8 @@ class UnitOfWork(Protocol):
     def recordings(self) -> RecordingRepository: ...
     @property
     def auto_egress(self) -> AutoEgressRepository: ...
+    @property
+    def workload(self) -> WorkloadRepository: ...
 
     async def commit(self) -> None: ...
 

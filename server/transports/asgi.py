@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from server.errors import Code, ServiceError
-from server.observability.metrics import RpcMetrics
 from server.rpc.dispatch import Dispatcher
 from server.rpc.registry import Registry
 from server.rpc.status import rest_error
 from server.transports.docs_page import description_routes
 from server.transports.exchange import BodyLimits, Exchange, Receive, Scope, Send, request_id_of
+from server.transports.health import Probe, Scrape, health_routes
 from server.transports.livekit_app import LiveKitApp
 from server.transports.rest import RestApp, respond_error
 from server.transports.twirp import PREFIX, TwirpApp
 
 MAX_HEADER_BYTES = 16 * 1024
 _log = structlog.get_logger("http")
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """What `/healthz` answers: 200 if `ready`, else 503; `details` is shown either way and holds no secrets."""
-
-    ready: bool
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-Probe = Callable[[], Awaitable[Readiness]]
 
 
 class HttpApp:
@@ -46,7 +33,7 @@ class HttpApp:
         registry: Registry,
         dispatcher: Dispatcher,
         *,
-        metrics: RpcMetrics,
+        scrape: Scrape,
         readiness: Probe,
         routes: Sequence[BaseRoute] = (),
         limits: BodyLimits | None = None,
@@ -57,7 +44,7 @@ class HttpApp:
         self._rest = RestApp(registry, dispatcher)
         self._twirp = TwirpApp(registry, dispatcher, self._limits)
         self._pages = Starlette(
-            routes=[*_pages(metrics, readiness), *description_routes(self._rest.table), *routes],
+            routes=[*health_routes(readiness, scrape), *description_routes(self._rest.table), *routes],
             exception_handlers={404: _not_found, 405: _not_allowed, Exception: _failed},
         )
 
@@ -82,25 +69,6 @@ class HttpApp:
             return
         if not await self._rest.serve(Exchange(scope, receive, send, self._limits)):
             await self._pages(scope, receive, send)
-
-
-def _pages(metrics: RpcMetrics, readiness: Probe) -> list[Route]:
-    async def healthz(_request: Request) -> Response:
-        state = await readiness()
-        body = {"status": "ok" if state.ready else "starting", **state.details}
-        return JSONResponse(
-            body, status_code=200 if state.ready else 503, headers={"cache-control": "no-store"}
-        )
-
-    async def show_metrics(_request: Request) -> Response:
-        body, content_type = metrics.render()
-        return Response(body, headers={"content-type": content_type})
-
-    return [
-        Route("/healthz", healthz, methods=["GET"]),
-        Route("/v1/health", healthz, methods=["GET"]),
-        Route("/metrics", show_metrics, methods=["GET"]),
-    ]
 
 
 def _headers_too_large() -> ServiceError:

@@ -12,6 +12,7 @@ from functools import partial
 from server.clock import Clock
 from server.domain.webhook import Delivery, DeliveryAttempt, WebhookEndpoint
 from server.ids import new_id
+from server.observability.work_metrics import PostEnd, WorkMetrics
 from server.ports.unit_of_work import AttemptOutcome, Database, UnitOfWork
 from server.ports.webhook_sender import PostResult, WebhookSender
 from server.webhooks.schedule import RetrySchedule
@@ -64,12 +65,14 @@ class WebhookRelay:
         *,
         owner: str,
         options: RelayOptions | None = None,
+        metrics: WorkMetrics | None = None,
     ) -> None:
         self._database = database
         self._sender = sender
         self._clock = clock
         self._owner = owner
         self._options = options or RelayOptions()
+        self._metrics = metrics or WorkMetrics()
         self._look = asyncio.Event()
         self._pause = _FIRST_PAUSE_SEC
         self._next_claim = 0.0
@@ -204,9 +207,9 @@ class WebhookRelay:
             self._lagging.discard(endpoint.id)
         else:
             self._lagging.add(endpoint.id)
-        self._record(
-            delivery, result, next_attempt_at=None if result.delivered else self._next_attempt_at(delivery)
-        )
+        next_attempt_at = None if result.delivered else self._next_attempt_at(delivery)
+        self._metrics.webhook_posted(_end_of(result, next_attempt_at), took_sec)
+        self._record(delivery, result, next_attempt_at=next_attempt_at)
 
     async def _post(self, delivery: Delivery, endpoint: WebhookEndpoint) -> PostResult:
         headers = delivery_headers(
@@ -258,6 +261,12 @@ class WebhookRelay:
         else:
             if removed:
                 _logger.info("removed %d webhook events past their retention", removed)
+
+
+def _end_of(result: PostResult, next_attempt_at: datetime | None) -> PostEnd:
+    if result.delivered:
+        return PostEnd.DELIVERED
+    return PostEnd.DEAD if next_attempt_at is None else PostEnd.FAILED
 
 
 def _log_failure(attempt: DeliveryAttempt, *, last: bool) -> None:

@@ -24,13 +24,14 @@ from server.domain.room_names import RoomNames
 from server.http_server import HttpServer, bind_http
 from server.ids import ProjectId
 from server.livekit_api import LiveKitApi, livekit_api
-from server.observability.metrics import RpcMetrics
+from server.observability.metrics import RpcMetrics, exposition
 from server.ports.livekit import LiveKitAddress, LiveKitSource
 from server.rpc.dispatch import Dispatcher
 from server.rpc.idempotency import IdempotencyKeys
 from server.rpc.registry import Registry
-from server.transports.asgi import HttpApp, Readiness
+from server.transports.asgi import HttpApp
 from server.transports.grpc_server import GrpcServer
+from server.transports.health import Readiness
 
 BOOTSTRAP = ProjectId("cl_default")
 OTHER = ProjectId("cl_other")
@@ -148,10 +149,13 @@ async def serving_livekit(
     async def ready() -> Readiness:
         return Readiness(True)
 
+    async def scrape() -> tuple[bytes, str]:
+        return exposition(metrics.registry)
+
     app = HttpApp(
         registry,
         dispatcher,
-        metrics=metrics,
+        scrape=scrape,
         readiness=ready,
         livekit=api.app(registry, dispatcher),
     )

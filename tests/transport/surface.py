@@ -27,13 +27,14 @@ from server.clock import SystemClock
 from server.context import CallContext
 from server.domain.project import ApiKey, Project
 from server.ids import ProjectId
-from server.observability.metrics import RpcMetrics
+from server.observability.metrics import RpcMetrics, exposition
 from server.rpc.dispatch import Dispatcher
 from server.rpc.idempotency import IdempotencyKeys
 from server.rpc.registry import OWN_FILES, Method, Registry, own_services, snake_case
-from server.transports.asgi import HttpApp, Readiness
+from server.transports.asgi import HttpApp
 from server.transports.exchange import BodyLimits
 from server.transports.grpc_server import GrpcServer
+from server.transports.health import Readiness
 
 PROJECT = "cl_proj_abc123"
 OTHER_PROJECT = "cl_other"
@@ -312,7 +313,10 @@ async def running_surface(
     async def ready() -> Readiness:
         return Readiness(True)
 
-    app = HttpApp(registry, dispatcher, metrics=metrics, readiness=ready, routes=routes, limits=limits)
+    async def scrape() -> tuple[bytes, str]:
+        return exposition(metrics.registry)
+
+    app = HttpApp(registry, dispatcher, scrape=scrape, readiness=ready, routes=routes, limits=limits)
     grpc_server = GrpcServer(registry, dispatcher)
     port = await grpc_server.start("127.0.0.1:0")
     listener = listening_socket()
