@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import string
+from collections.abc import Sequence
 from typing import NewType
 
 ProjectId = NewType("ProjectId", str)
@@ -36,14 +37,18 @@ def new_job_id() -> JobId:
     return JobId("cm" + _random(_LOWER, 23))
 
 
-def derived_job_id(*parts: str) -> JobId:
-    """The same id for the same parts, in the form of `new_job_id`: a repeated call finds what it has made."""
+def _derived(alphabet: str, length: int, parts: Sequence[str]) -> str:
     number = int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest())
     characters = []
-    for _ in range(23):
-        number, index = divmod(number, len(_LOWER))
-        characters.append(_LOWER[index])
-    return JobId("cm" + "".join(characters))
+    for _ in range(length):
+        number, index = divmod(number, len(alphabet))
+        characters.append(alphabet[index])
+    return "".join(characters)
+
+
+def derived_job_id(*parts: str) -> JobId:
+    """The same id for the same parts, in the form of `new_job_id`: a repeated call finds what it has made."""
+    return JobId("cm" + _derived(_LOWER, 23, parts))
 
 
 def new_event_id() -> EventId:
@@ -83,6 +88,11 @@ _BASE57 = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 def new_egress_id() -> str:
     """`EG_` + 12 characters, LiveKit's form (EG-27)."""
     return "EG_" + _random(_BASE57, 12)
+
+
+def derived_egress_id(*parts: str) -> str:
+    """The same id for the same parts, in the form of `new_egress_id`: a repeated call finds what it has made."""
+    return "EG_" + _derived(_BASE57, 12, parts)
 
 
 def new_recording_id() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import fields
+from itertools import product
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, bindparam, func, select
@@ -13,7 +14,7 @@ from adapters.db.job_queue import CHANNEL
 from adapters.db.session import AnyRow, Session, execute, fetch_all, fetch_first
 from adapters.db.tables import egresses
 from adapters.db.upsert import upsert
-from server.domain.egress import Egress, EgressPage, EgressSecrets, EgressStatus, Orders
+from server.domain.egress import Egress, EgressPage, EgressSecrets, EgressStatus, Orders, shown_status
 from server.domain.json_form import from_json, to_json
 from server.errors import Code, ServiceError
 from server.ids import ProjectId
@@ -24,9 +25,10 @@ T = TypeVar("T", Orders, EgressSecrets)
 _e = egresses
 _FIELDS = tuple(field.name for field in fields(Egress))
 _COLUMNS = tuple(_e.c[name] for name in _FIELDS)
-# Kept as they are; the others go through JSON.
-_MOMENTS = ("created_at", "deleted_at")
-_CHANGING = tuple(name for name in _FIELDS if name not in {"id", "project_id", "plan", "created_at"})
+_CHANGING = (
+    *(name for name in _FIELDS if name not in {"id", "project_id", "plan", "created_at"}),
+    "shown",
+)
 _UNFINISHED = tuple(status.value for status in EgressStatus if not status.is_final)
 
 _ID = _e.c.id == bindparam("p_id")
@@ -57,22 +59,20 @@ def egress_secrets_context(egress_id: str) -> str:
     return f"egresses|{egress_id}|secrets"
 
 
-def _listing(in_room: bool, in_states: bool) -> tuple[Any, Any]:
+def _listing(in_room: bool, in_states: bool, as_shown: bool) -> tuple[Any, Any]:
     """The page and the count over all pages."""
     where = [*_VISIBLE]
     if in_room:
         where.append(_e.c.room_name == bindparam("p_room"))
     if in_states:
         where.append(_e.c.status.in_(bindparam("p_states", expanding=True)))
+    if as_shown:
+        where.append(_e.c.shown == bindparam("p_shown"))
     page = select(*_COLUMNS).where(*where).order_by(*_NEWEST).limit(bindparam("p_limit"))
     return page.offset(bindparam("p_offset")), select(func.count()).select_from(_e).where(*where)
 
 
-_LISTINGS = {
-    (in_room, in_states): _listing(in_room, in_states)
-    for in_room in (False, True)
-    for in_states in (False, True)
-}
+_LISTINGS = {filters: _listing(*filters) for filters in product((False, True), repeat=3)}
 
 
 class SqlEgresses:
@@ -129,16 +129,19 @@ class SqlEgresses:
         *,
         room_name: str | None = None,
         statuses: Collection[EgressStatus] | None = None,
+        shown_status: str | None = None,
         page: int = 1,
         size: int = 20,
     ) -> EgressPage:
         """Newest first, without deleted ones."""
-        listing, count = _LISTINGS[room_name is not None, statuses is not None]
+        listing, count = _LISTINGS[room_name is not None, statuses is not None, shown_status is not None]
         where: dict[str, Any] = {"p_project": project_id}
         if room_name is not None:
             where["p_room"] = room_name
         if statuses is not None:
             where["p_states"] = [status.value for status in statuses]
+        if shown_status is not None:
+            where["p_shown"] = shown_status
         window = {**where, "p_limit": size, "p_offset": (page - 1) * size}
         rows, total = await self._session.run(
             lambda c: (c.execute(listing, window).all(), c.execute(count, where).scalar_one())
@@ -161,7 +164,7 @@ class SqlEgresses:
 
 def _row(egress: Egress) -> dict[str, Any]:
     row: dict[str, Any] = to_json(egress)
-    return row
+    return row | {"shown": shown_status(egress)}
 
 
 def _egress(row: AnyRow) -> Egress:

@@ -279,7 +279,8 @@ room_publications = Table(
 _UNFINISHED = text("status IN ('EGRESS_STARTING', 'EGRESS_ACTIVE', 'EGRESS_ENDING')")
 _KEPT = text("deleted_at IS NULL")
 
-# `plan` never changes. `orders` and `secrets` are sealed: they hold stream keys and credentials.
+# `plan` never changes. `orders` and `secrets` are sealed: they hold stream keys and credentials. `shown` is the status
+# that follows from the state and the results, kept so that lists can be filtered by it.
 egresses = Table(
     "egresses",
     metadata,
@@ -307,6 +308,7 @@ egresses = Table(
     Column("paused", Text, nullable=False),
     Column("results", JsonText, nullable=False),
     Column("deleted_at", Moment),
+    Column("shown", Text, nullable=False),
     Column("orders", LargeBinary, nullable=False),
     Column("secrets", LargeBinary, nullable=False),
     Index(

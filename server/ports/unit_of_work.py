@@ -306,10 +306,11 @@ class EgressRepository(Protocol):
         *,
         room_name: str | None = None,
         statuses: Collection[EgressStatus] | None = None,
+        shown_status: str | None = None,
         page: int = 1,
         size: int = 20,
     ) -> EgressPage:
-        """Newest first, without deleted ones."""
+        """Newest first, without deleted ones; `shown_status` is what `shown_status()` says of them."""
         ...
 
     async def running(self) -> tuple[Egress, ...]:

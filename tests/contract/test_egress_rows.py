@@ -223,6 +223,23 @@ class TestEgresses:
         assert [each.id for each in done.items] == [there.id]
         assert none.total == 0
 
+    async def test_lists_by_what_is_shown(self, db: SqlDatabase) -> None:
+        """E.1: one that reached its limit is COMPLETED where there is a file, else FAILED."""
+        limited = EgressStatus.LIMIT_REACHED
+        with_file = egress(status=limited, results=Results(files=(FileResult("a.mp4"),)))
+        without = egress(status=EgressStatus.ACTIVE)
+        await add(db, with_file, without)
+        async with db.begin() as tx:
+            await tx.egresses.save(replace(without, status=limited))
+            await tx.commit()
+        async with db.read() as tx:
+            done = await tx.egresses.list(PROJECT, shown_status="COMPLETED")
+            failed = await tx.egresses.list(PROJECT, shown_status="FAILED")
+            started = await tx.egresses.list(PROJECT, shown_status="STARTED")
+        assert [each.id for each in done.items] == [with_file.id]
+        assert [each.id for each in failed.items] == [without.id]
+        assert started.total == 0
+
     async def test_running_are_those_of_all_projects_that_have_not_ended(self, db: SqlDatabase) -> None:
         kept = [
             egress(project_id=project, status=status)

@@ -49,6 +49,7 @@ def _egresses() -> None:
         sa.Column("paused", sa.Text(), nullable=False),
         sa.Column("results", JsonText(), nullable=False),
         sa.Column("deleted_at", Moment(), nullable=True),
+        sa.Column("shown", sa.Text(), nullable=False),
         sa.Column("orders", sa.LargeBinary(), nullable=False),
         sa.Column("secrets", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_egresses_project_id"),

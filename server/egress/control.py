@@ -1,0 +1,382 @@
+"""Starts, steers and ends egresses for every surface: rows and orders here, the work is the owner's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from server.clock import Clock
+from server.domain.egress import (
+    EGRESS_KIND,
+    Destination,
+    Egress,
+    EgressPage,
+    EgressPlan,
+    EgressSecrets,
+    EgressStatus,
+    Orders,
+    Recording,
+    Results,
+    RoomSource,
+    RoomTracksSource,
+    StreamResult,
+    StreamStatus,
+    Surface,
+)
+from server.domain.job import NewJob
+from server.egress.storage import EgressStorage
+from server.egress.stream_urls import redacted, shown
+from server.errors import Code, ServiceError, failed_precondition
+from server.ids import ProjectId, derived_job_id, new_egress_id, new_recording_id
+from server.ports.jobs import JobEngine
+from server.ports.rooms import RoomListing
+from server.ports.unit_of_work import Database, UnitOfWork
+
+# An egress outlives many workers: it is not its fault when they die.
+MAX_ATTEMPTS = 1_000_000
+STOPPED_BY_CALL = "StopEgress API"
+_STEERED = (EgressStatus.STARTING, EgressStatus.ACTIVE)
+# How often a waiting call looks, seconds: soon at first, since most ends are quick.
+_FIRST_LOOK_SEC = 0.02
+_LOOK_SEC = 0.2
+
+Decide = Callable[[UnitOfWork, str], Awaitable[Egress | EgressPlan | None]]
+"""Looks, in the transaction of the start, at what is there of the room (by sid): an egress to answer instead of a new
+one, another plan, or None to go on."""
+
+
+class EgressControl:
+    """One for all surfaces. Every change is an order to whoever owns the egress, now or after a crash."""
+
+    def __init__(
+        self,
+        database: Database,
+        engine: JobEngine,
+        rooms: RoomListing,
+        storage: EgressStorage,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._engine = engine
+        self._rooms = rooms
+        self._storage = storage
+        self._clock = clock
+
+    async def start(
+        self,
+        project_id: ProjectId,
+        *,
+        room_name: str,
+        surface: Surface,
+        type: str,  # noqa: A002 - the word of every surface
+        layout: str,
+        quality: str,
+        file_type: str,
+        plan: EgressPlan,
+        request: Mapping[str, Any],
+        orders: Orders,
+        secrets: EgressSecrets,
+        egress_id: str | None = None,
+        recording_id: str | None = None,
+        needs_room: bool = True,
+        decide: Decide | None = None,
+    ) -> Egress:
+        """STARTING, at once; whatever goes wrong later shows in the egress.
+
+        With an `egress_id` that exists already the one of before is answered, if its request was the same. Raise
+        ServiceError: not_found for a room that is not open, failed_precondition `RECORDING_DISABLED` (B-46) or
+        `IDEMPOTENCY_CONFLICT`, invalid_argument where there is no storage.
+        """
+        room_id = await self._room_id(plan.livekit_room) if needs_room else ""
+        now = self._clock.now()
+        egress_id = egress_id or new_egress_id()
+        new = Egress(
+            id=egress_id,
+            project_id=project_id,
+            job_id=derived_job_id(project_id, EGRESS_KIND, egress_id),
+            room_name=room_name,
+            room_id=room_id,
+            surface=surface,
+            type=type,
+            layout=layout,
+            quality=quality,
+            file_type=file_type,
+            plan=plan,
+            request=request,
+            created_at=now,
+            started_at=nanoseconds(now),
+            updated_at=nanoseconds(now),
+            recording_id=(recording_id or new_recording_id()) if _records(type, plan) else None,
+            results=Results(streams=tuple(map(_waiting, orders.destinations))),
+        )
+        egress = await self._accept(new, orders, secrets, decide)
+        self._engine.nudge()
+        return egress
+
+    async def get(self, project_id: ProjectId, egress_id: str) -> Egress:
+        """Raise ServiceError not_found."""
+        async with self._database.read() as tx:
+            return _found(await tx.egresses.get(project_id, egress_id))
+
+    async def list(
+        self,
+        project_id: ProjectId,
+        *,
+        room_name: str | None = None,
+        statuses: Collection[EgressStatus] | None = None,
+        shown_status: str | None = None,
+        page: int = 1,
+        size: int = 20,
+    ) -> EgressPage:
+        """Newest first; `shown_status` is STARTED, COMPLETED or FAILED (E.1)."""
+        async with self._database.read() as tx:
+            return await tx.egresses.list(
+                project_id,
+                room_name=room_name,
+                statuses=statuses,
+                shown_status=shown_status,
+                page=page,
+                size=size,
+            )
+
+    async def stop(self, project_id: ProjectId, egress_id: str, reason: str = STOPPED_BY_CALL) -> Egress:
+        """ENDING, or STARTING where there is nothing to end yet. The first reason stays.
+
+        Raise ServiceError not_found, or failed_precondition once it has ended.
+        """
+
+        def end(egress: Egress, orders: Orders) -> _Change:
+            if egress.status.is_final:
+                raise failed_precondition(f"egress with status {egress.status.value} cannot be stopped")
+            if orders.end_reason:
+                return _Change(egress, orders)
+            if egress.status is EgressStatus.ACTIVE:
+                egress = replace(egress, status=EgressStatus.ENDING, details=f"End reason: {reason}")
+            return _Change(egress, orders.then(end_reason=reason))
+
+        return await self._change(project_id, egress_id, end)
+
+    async def update_layout(self, project_id: ProjectId, egress_id: str, layout: str) -> Egress:
+        """Raise ServiceError not_found, also where there is no composition that could be laid out, as LiveKit does."""
+
+        def lay_out(egress: Egress, orders: Orders) -> _Change:
+            if not isinstance(egress.plan.source, RoomSource) or egress.status not in _STEERED:
+                raise ServiceError(Code.NOT_FOUND, "participant does not exist")
+            return _Change(replace(egress, layout=layout), orders.then(layout=layout))
+
+        return await self._change(project_id, egress_id, lay_out)
+
+    async def update_streams(
+        self,
+        project_id: ProjectId,
+        egress_id: str,
+        *,
+        add: Sequence[Destination] = (),
+        remove: Sequence[str] = (),
+    ) -> Egress:
+        """Adds before it removes; `remove` names destinations by canonical URL or id.
+
+        What can be done is done, and what could not be raised afterwards: not_found, one line for each. Raise ServiceError
+        also invalid_argument for an egress without streams, failed_precondition for one that is ending.
+        """
+        problems: list[str] = []
+
+        def change(egress: Egress, orders: Orders) -> _Change:
+            problems.clear()
+            _check_streams(egress)
+            return _with_streams(egress, orders, add, remove, problems)
+
+        egress = await self._change(project_id, egress_id, change)
+        if problems:
+            raise ServiceError(Code.NOT_FOUND, "\n".join(problems))
+        return egress
+
+    async def pause(self, project_id: ProjectId, egress_id: str, mode: str) -> Egress:
+        """`cut` or `card`. Raise ServiceError not_found, failed_precondition once it is ending."""
+        return await self._change(project_id, egress_id, _pausing(mode))
+
+    async def resume(self, project_id: ProjectId, egress_id: str) -> Egress:
+        """Nothing happens if it is not paused. Raise as `pause` does."""
+        return await self._change(project_id, egress_id, _pausing(""))
+
+    async def delete(self, project_id: ProjectId, egress_id: str) -> None:
+        """Ends it if need be; its recording stays. Raise ServiceError not_found."""
+
+        def remove(egress: Egress, orders: Orders) -> _Change:
+            gone = replace(egress, deleted_at=self._clock.now())
+            if egress.status.is_final or orders.end_reason:
+                return _Change(gone, orders)
+            return _Change(gone, orders.then(end_reason=STOPPED_BY_CALL))
+
+        await self._change(project_id, egress_id, remove)
+
+    async def wait_final(self, egress_id: str, timeout_sec: float) -> Egress:
+        """As it is once it has ended, or after that time. For an egress that is known to exist."""
+        until = time.monotonic() + timeout_sec
+        pause = _FIRST_LOOK_SEC
+        while True:
+            async with self._database.read() as tx:
+                egress = _found(await tx.egresses.get(None, egress_id))
+            left = until - time.monotonic()
+            if egress.status.is_final or left <= 0:
+                return egress
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LOOK_SEC)
+
+    async def _room_id(self, livekit_room: str) -> str:
+        found = await self._rooms.rooms([livekit_room])
+        if not found:
+            raise ServiceError(Code.NOT_FOUND, "requested room does not exist")
+        return found[0].sid
+
+    async def _accept(
+        self, new: Egress, orders: Orders, secrets: EgressSecrets, decide: Decide | None
+    ) -> Egress:
+        async with self._database.begin() as tx:
+            earlier = await tx.egresses.get(new.project_id, new.id)
+            if earlier is not None:
+                return _repeated(earlier, new)
+            if new.type != "stream" and not await _may_record(tx, new.room_id):
+                raise failed_precondition("this room must not be recorded", reason="RECORDING_DISABLED")
+            decided = await decide(tx, new.room_id) if decide is not None else None
+            if isinstance(decided, Egress):
+                await tx.commit()
+                return decided
+            egress = replace(new, plan=decided) if decided is not None else new
+            await tx.egresses.add(egress, orders, await self._storage.frozen(tx, egress.project_id, secrets))
+            if egress.recording_id is not None:
+                await tx.recordings.add(_recording(egress, egress.recording_id))
+            await self._engine.submit(tx, _job(egress))
+            await tx.commit()
+        return egress
+
+    async def _change(
+        self, project_id: ProjectId, egress_id: str, work: Callable[[Egress, Orders], _Change]
+    ) -> Egress:
+        async with self._database.begin() as tx:
+            before = _found(await tx.egresses.get(project_id, egress_id, lock=True))
+            ordered = await tx.egresses.orders(egress_id)
+            after = work(before, ordered)
+            egress = before
+            if after.egress != before:
+                egress = replace(after.egress, updated_at=nanoseconds(self._clock.now()))
+                await tx.egresses.save(egress)
+            if after.orders != ordered:
+                await tx.egresses.give(egress_id, after.orders)
+            await tx.commit()
+        return egress
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What an egress and its orders become."""
+
+    egress: Egress
+    orders: Orders
+
+
+def nanoseconds(moment: datetime) -> int:
+    """Since 1970, to the microsecond."""
+    whole = moment.replace(microsecond=0)
+    return (int(whole.timestamp()) * 1_000_000 + moment.microsecond) * 1000
+
+
+def _found(egress: Egress | None) -> Egress:
+    if egress is None:
+        raise ServiceError(Code.NOT_FOUND, "egress does not exist")
+    return egress
+
+
+def _repeated(earlier: Egress, new: Egress) -> Egress:
+    if (earlier.request, earlier.surface) != (new.request, new.surface):
+        raise failed_precondition(
+            "this Idempotency-Key was used with another request", reason="IDEMPOTENCY_CONFLICT"
+        )
+    return earlier
+
+
+async def _may_record(tx: UnitOfWork, room_id: str) -> bool:
+    return not room_id or (await tx.rooms.recording_settings([room_id])).get(room_id, True)
+
+
+def _records(type_: str, plan: EgressPlan) -> bool:
+    """B-44."""
+    kept = plan.outputs.files or plan.outputs.segments or isinstance(plan.source, RoomTracksSource)
+    return type_ != "stream" and bool(kept)
+
+
+def _recording(egress: Egress, recording_id: str) -> Recording:
+    return Recording(
+        id=recording_id,
+        project_id=egress.project_id,
+        egress_id=egress.id,
+        room_name=egress.room_name,
+        status="STARTED",
+        file_type=egress.file_type,
+        layout=egress.layout,
+        quality=egress.quality,
+        created_at=egress.created_at,
+        started_at=egress.created_at,
+    )
+
+
+def _job(egress: Egress) -> NewJob:
+    return NewJob(
+        id=egress.job_id,
+        project_id=egress.project_id,
+        kind=EGRESS_KIND,
+        spec={"egressId": egress.id},
+        max_attempts=MAX_ATTEMPTS,
+    )
+
+
+def _waiting(destination: Destination) -> StreamResult:
+    return StreamResult(destination.id, redacted(destination.url), shown(destination.url))
+
+
+def _check_streams(egress: Egress) -> None:
+    if egress.plan.outputs.streams in ("", "websocket"):
+        raise ServiceError(Code.INVALID_ARGUMENT, "UpdateStream called on non-streaming egress")
+    if egress.status not in _STEERED:
+        raise failed_precondition(f"egress with status {egress.status.value} cannot be updated")
+
+
+def _with_streams(
+    egress: Egress,
+    orders: Orders,
+    add: Sequence[Destination],
+    remove: Sequence[str],
+    problems: list[str],
+) -> _Change:
+    over = {one.id for one in egress.results.streams if one.status is not StreamStatus.ACTIVE}
+    wanted = [one for one in orders.destinations if one.id not in over]
+    added = []
+    for one in add:
+        if one.url not in {known.url for known in wanted}:
+            wanted.append(one)
+            added.append(_waiting(one))
+    for name in remove:
+        kept = [one for one in wanted if name not in (one.url, one.id)]
+        if len(kept) == len(wanted):
+            problems.append(f"stream {redacted(name)} not found")
+        wanted = kept
+    if tuple(wanted) == orders.destinations:
+        return _Change(egress, orders)
+    results = replace(egress.results, streams=(*egress.results.streams, *added))
+    return _Change(replace(egress, results=results), orders.then(destinations=tuple(wanted)))
+
+
+def _pausing(mode: str) -> Callable[[Egress, Orders], _Change]:
+    def pause(egress: Egress, orders: Orders) -> _Change:
+        if egress.status not in _STEERED or orders.end_reason:
+            verb = "paused" if mode else "resumed"
+            raise failed_precondition(f"egress with status {egress.status.value} cannot be {verb}")
+        if orders.paused == mode:
+            return _Change(egress, orders)
+        return _Change(replace(egress, paused=mode), orders.then(paused=mode))
+
+    return pause
