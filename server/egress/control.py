@@ -28,6 +28,7 @@ from server.domain.egress import (
     Surface,
 )
 from server.domain.job import NewJob
+from server.egress.board import OrdersBoard
 from server.egress.storage import EgressStorage
 from server.egress.stream_urls import redacted, shown
 from server.errors import Code, ServiceError, failed_precondition
@@ -58,12 +59,14 @@ class EgressControl:
         engine: JobEngine,
         rooms: RoomListing,
         storage: EgressStorage,
+        board: OrdersBoard,
         clock: Clock,
     ) -> None:
         self._database = database
         self._engine = engine
         self._rooms = rooms
         self._storage = storage
+        self._board = board
         self._clock = clock
 
     async def start(
@@ -268,6 +271,7 @@ class EgressControl:
             if after.orders != ordered:
                 await tx.egresses.give(egress_id, after.orders)
             await tx.commit()
+        self._board.notice(egress_id)
         return egress
 
 
