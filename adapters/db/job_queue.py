@@ -15,7 +15,7 @@ from server.domain.job import RunningJob, Waiting
 from server.ids import JobId
 
 CHANNEL = "baxcloud_jobs"
-_MICROS = 1_000_000
+MICROS = 1_000_000
 
 # Written out, not bound: SQLite uses a partial index only for a condition it can see.
 _WAITS = text("status = 'PENDING'")
@@ -37,6 +37,7 @@ class _Statements:
     """Those that read the clock; `now` is in microseconds since 1970."""
 
     def __init__(self, now: ColumnElement[Any]) -> None:
+        self.now = now
         due = or_(jobs.c.due_at.is_(None), now >= _DUE_AT)
         self.delay = (
             jobs.update()
@@ -101,7 +102,7 @@ class SqlJobQueue:
             if delay_sec > 0:
                 statement, clock = _for(connection)
                 connection.execute(
-                    statement.delay, {"p_id": job_id, "p_delay": round(delay_sec * _MICROS), **clock}
+                    statement.delay, {"p_id": job_id, "p_delay": round(delay_sec * MICROS), **clock}
                 )
             else:
                 connection.execute(_UNDELAY, {"p_id": job_id})
@@ -121,7 +122,7 @@ class SqlJobQueue:
                 if connection.execute(statement.ready, {"p_kind": kind, **clock}).first() is not None
             )
             micros = connection.execute(statement.next_due, {"p_kinds": list(kinds), **clock}).scalar()
-            return Waiting(ready, None if micros is None else micros / _MICROS)
+            return Waiting(ready, None if micros is None else micros / MICROS)
 
         return await self._session.run(work)
 
@@ -157,3 +158,9 @@ class SqlJobQueue:
 def _for(connection: Connection) -> tuple[_Statements, Mapping[str, int]]:
     name = connection.dialect.name
     return _BY_DIALECT[name], {"p_now": _now_on_sqlite()} if name == "sqlite" else {}
+
+
+def clock_of(connection: Connection) -> tuple[ColumnElement[Any], Mapping[str, int]]:
+    """The database's now in microseconds since 1970, and what to bind for it: hosts' clocks may be hours apart."""
+    statements, clock = _for(connection)
+    return statements.now, clock

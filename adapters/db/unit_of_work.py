@@ -27,6 +27,7 @@ from adapters.db.session import Backend, Session, WriteSession
 from adapters.db.sqlite import SqliteBackend
 from adapters.db.url import DatabaseUrl
 from adapters.db.webhooks import SqlWebhooks
+from adapters.db.workers import SqlWorkers
 from adapters.db.workload import SqlWorkload
 from server.clock import Clock, SystemClock
 from server.ports.secret_box import SecretBox
@@ -53,6 +54,7 @@ class SqlUnitOfWork:
         self.recordings = SqlRecordings(session)
         self.auto_egress = SqlAutoEgress(session, box)
         self.workload = SqlWorkload(session)
+        self.workers = SqlWorkers(session)
 
     async def run_sync(self, work: Callable[[Connection], T]) -> T:
         """Runs `work` with the transaction's SQLAlchemy connection, for adapters that bring their own SQL."""

@@ -44,7 +44,8 @@ class EngineOptions:
     """`concurrency` is how much of a kind this worker carries at a time, half the cores for kinds not named.
 
     Each job weighs what `weight_of` says, by default 1, so that `concurrency` is their number. What the next one will
-    weigh is known only when it is claimed: `typical_weight` (by kind, default 1) is what must be free before.
+    weigh is known only when it is claimed: `typical_weight` (by kind, default 1) is what must be free before. What a
+    worker carries of `offered` kinds is told to the others, so that an API refuses what nobody could take.
 
     A worker not heard from for `lease_sec` loses its jobs. `look_sec` is the pace of looking for such, and for work
     whose wake-up got lost. `stop_grace_sec` is how long a handler may take to leave once `stop` is set.
@@ -54,6 +55,7 @@ class EngineOptions:
     concurrency: Mapping[str, float] = field(default_factory=dict)
     weight_of: Callable[[Job], float] = lambda job: 1.0  # noqa: ARG005 - the signature of all others
     typical_weight: Mapping[str, float] = field(default_factory=dict)
+    offered: tuple[str, ...] = ()
     lease_sec: float = 15.0
     look_sec: float = 2.0
     stop_grace_sec: float = 10.0
@@ -132,6 +134,7 @@ class LeaseJobEngine:
         self._look.set()
         if self._claiming is not None:
             await _end(self._claiming, _LAST_WRITE_SEC)
+        await self._withdraw()
         await self._wait_for_runs(grace_sec)
         for run in self._runs:
             run.stop.set()
@@ -142,6 +145,14 @@ class LeaseJobEngine:
         if self._beating is not None:
             await _end(self._beating, 0.0)
         await self._feed.stop()
+
+    async def _withdraw(self) -> None:
+        if not self._options.offered:
+            return
+        with suppress(ServiceError):
+            async with self._database.begin() as tx:
+                await tx.workers.withdraw(self._owner)
+                await tx.commit()
 
     async def _wait_for_runs(self, timeout_sec: float) -> None:
         if self._runs:
@@ -192,10 +203,14 @@ class LeaseJobEngine:
         return self._options.look_sec if due is None else min(max(due, 0.0), self._options.look_sec)
 
     def _has_room(self, kind: str) -> bool:
-        limit = self._options.concurrency.get(kind) or default_concurrency()
+        limit = self._limit(kind)
         taken = sum(self._options.weight_of(run.job) for run in self._runs if run.job.kind == kind)
         needed = self._options.typical_weight.get(kind, 1.0)
-        return not self._draining and taken + needed <= limit + _ROUNDING
+        # A machine too small for anything typical still does one thing at a time.
+        return not self._draining and (not taken or taken + needed <= limit + _ROUNDING)
+
+    def _limit(self, kind: str) -> float:
+        return self._options.concurrency.get(kind) or default_concurrency()
 
     async def _claim_next(self, kind: str) -> bool:
         async with self._database.begin() as tx:
@@ -272,13 +287,22 @@ class LeaseJobEngine:
 
     async def _beat_forever(self) -> None:
         while True:
-            await asyncio.sleep(self._options.lease_sec / _BEATS_PER_LEASE)
             try:
+                await self._offer()
                 await self._beat()
             except ServiceError as error:
                 _log.warning("no heartbeat: %s", error.message)
             except Exception:  # noqa: BLE001 - a missed beat is made up for by the next one
                 _log.exception("no heartbeat")
+            await asyncio.sleep(self._options.lease_sec / _BEATS_PER_LEASE)
+
+    async def _offer(self) -> None:
+        kinds = [kind for kind in self._options.offered if kind in self._handlers and not self._draining]
+        if kinds:
+            async with self._database.begin() as tx:
+                for kind in kinds:
+                    await tx.workers.offer(self._owner, kind, self._limit(kind))
+                await tx.commit()
 
     async def _beat(self) -> None:
         runs = [run for run in self._runs if not run.lost]

@@ -360,6 +360,23 @@ class WorkloadRepository(Protocol):
         ...
 
 
+class WorkerRepository(Protocol):
+    """Which workers live and how much of a kind of job each carries, in the weights of `EngineOptions`.
+
+    Ages are by the database's clock: those of hosts may be hours apart.
+    """
+
+    async def offer(self, owner: str, kind: str, weight: float) -> None:
+        """Again and again while it holds."""
+        ...
+
+    async def withdraw(self, owner: str) -> None: ...
+
+    async def offered(self, kind: str, *, within_sec: float) -> float | None:
+        """What the workers that were heard of lately carry together; None if there is none."""
+        ...
+
+
 class UnitOfWork(Protocol):
     """One transaction. Leaving the block without `commit()` rolls back."""
 
@@ -387,6 +404,9 @@ class UnitOfWork(Protocol):
     def auto_egress(self) -> AutoEgressRepository: ...
     @property
     def workload(self) -> WorkloadRepository: ...
+
+    @property
+    def workers(self) -> WorkerRepository: ...
 
     async def commit(self) -> None: ...
 

@@ -20,6 +20,7 @@ def upgrade() -> None:
     _egresses()
     _recordings()
     _auto_egress()
+    _workers()
 
 
 def _egresses() -> None:
@@ -114,6 +115,17 @@ def _auto_egress() -> None:
         sa.Column("project_id", sa.Text(), nullable=False),
         sa.Column("begun_at", Moment(), nullable=False),
         sa.PrimaryKeyConstraint("room_sid", name="pk_auto_egress_begun"),
+    )
+
+
+def _workers() -> None:
+    op.create_table(
+        "workers",
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("weight", sa.Float(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("owner", "kind", name="pk_workers"),
     )
 
 
