@@ -1,0 +1,219 @@
+"""Sets names and titles in any script: Noto where its packages are, else the system's fonts, else Pillow's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+_CJK = ("manimgx_fonts_cjk", "NotoSansCJK-VF.otf.ttc")
+# In this order a character looks for a font that has it.
+_PACKAGED = ("manimgx_fonts", ("NotoSans[wght].ttf",), ("NotoSans[A-Z]*.ttf", "NotoEmoji*.ttf"))
+_LAST = "NotoSansSymbols"
+_SYSTEM_FOLDERS = (
+    "/usr/share/fonts", "/usr/local/share/fonts", "/System/Library/Fonts", "/Library/Fonts", "C:/Windows/Fonts",
+)  # fmt: skip
+_SYSTEM_FONTS = (
+    "NotoSans-Regular.ttf", "DejaVuSans.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "arial.ttf",
+    "NotoSansCJK-Regular.ttc", "NotoEmoji-Regular.ttf", "Arial Unicode.ttf", "seguisym.ttf",
+)  # fmt: skip
+# Faces of Noto Sans CJK: the same characters in the forms of Japan, Korea and mainland China.
+_JAPANESE, _KOREAN, _CHINESE = 0, 1, 2
+_KANA = range(0x3040, 0x3100)
+_HANGUL = (range(0x1100, 0x1200), range(0x3130, 0x3190), range(0xAC00, 0xD7B0))
+# A code point that no font has.
+_NOWHERE = "\uffff"
+_JOINING = frozenset(("Mn", "Me", "Mc", "Cf", "Sk"))
+_ELLIPSIS = "…"
+_WEIGHT = 550
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A font file; `index` is the face in a collection."""
+
+    path: str
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Characters that one font draws together, so that letters join and ligatures form."""
+
+    text: str
+    face: Face | None
+
+
+@lru_cache(maxsize=1)
+def faces() -> tuple[Face, ...]:
+    """Every font at hand, the one for Latin, Greek and Cyrillic first."""
+    package, first, others = _PACKAGED
+    folder = _package_folder(package)
+    found: list[Path] = []
+    if folder is not None:
+        found += [folder / name for name in first]
+        rest = {path for pattern in others for path in folder.glob(pattern)} - set(found)
+        found += sorted(rest, key=lambda path: (path.name.startswith(_LAST), path.name))
+    cjk = _package_folder(_CJK[0])
+    if cjk is not None:
+        found.insert(1 if found else 0, cjk / _CJK[1])
+    found += _system_fonts()
+    return tuple(Face(str(path)) for path in found if path.is_file())
+
+
+def _package_folder(package: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
+
+
+def _system_fonts() -> list[Path]:
+    folders = [Path(folder) for folder in _SYSTEM_FOLDERS]
+    if sys.platform != "win32":
+        folders.append(Path.home() / ".fonts")
+    files = {path.name: path for folder in folders if folder.is_dir() for path in folder.rglob("*.tt[cf]")}
+    return [files[name] for name in _SYSTEM_FONTS if name in files]
+
+
+@lru_cache(maxsize=256)
+def _font(face: Face | None, size: int) -> Font:
+    if face is None:
+        return ImageFont.load_default(size)
+    font = ImageFont.truetype(face.path, size, index=face.index)
+    try:
+        axes = font.get_variation_axes()
+    except OSError:  # not a variable font
+        return font
+    values = [
+        min(_WEIGHT, axis["maximum"] or _WEIGHT) if _is_weight(axis) else axis["default"] for axis in axes
+    ]
+    font.set_variation_by_axes([float(value or 0) for value in values])
+    return font
+
+
+def _is_weight(axis: ImageFont.Axis) -> bool:
+    return axis["name"] == b"Weight"
+
+
+@lru_cache(maxsize=4096)
+def _has(face: Face, character: str) -> bool:
+    """Whether a font has a character: what it draws differs from what it draws for one it cannot have."""
+    font = _font(face, 24)
+    drawn, missing = font.getmask(character), font.getmask(_NOWHERE)
+    return drawn.size != missing.size or bytes(drawn) != bytes(missing)
+
+
+def _face_for(character: str, region: int) -> Face | None:
+    for face in faces():
+        if _has(face, character):
+            return Face(face.path, region) if face.path.endswith(_CJK[1]) else face
+    return faces()[0] if faces() else None
+
+
+def runs(text: str) -> list[Run]:
+    """Split into runs of one font each, in the order they stand from left to right."""
+    region = _region(text)
+    pieces: list[tuple[str, Face | None]] = []
+    for character in text:
+        if pieces and unicodedata.category(character) in _JOINING:
+            pieces[-1] = (pieces[-1][0] + character, pieces[-1][1])
+        elif character.isspace():
+            pieces.append((" ", _spaced_by(pieces[-1][1] if pieces else None)))
+        else:
+            pieces.append((character, _face_for(character, region)))
+    merged: list[Run] = []
+    for piece, face in pieces:
+        if merged and merged[-1].face == face:
+            merged[-1] = Run(merged[-1].text + piece, face)
+        else:
+            merged.append(Run(piece, face))
+    return _spaces_apart(merged)[::-1] if _runs_right_to_left(text) else merged
+
+
+def _spaced_by(before: Face | None) -> Face | None:
+    """Whose space follows a font's characters: its own, but an emoji's is as wide as an emoji."""
+    if before is None or "Emoji" in before.path:
+        return faces()[0] if faces() else None
+    return before
+
+
+def _spaces_apart(merged: Sequence[Run]) -> list[Run]:
+    """A space between two fonts on its own, so that it stays between them when their order is turned."""
+    apart: list[Run] = []
+    for run in merged:
+        body = run.text.rstrip()
+        if body:
+            apart.append(Run(body, run.face))
+        if body != run.text:
+            apart.append(Run(run.text[len(body) :], run.face))
+    return apart
+
+
+def _region(text: str) -> int:
+    points = [ord(character) for character in text]
+    if any(point in _KANA for point in points):
+        return _JAPANESE
+    return _KOREAN if any(point in block for block in _HANGUL for point in points) else _CHINESE
+
+
+def _runs_right_to_left(text: str) -> bool:
+    strong = (unicodedata.bidirectional(character) for character in text)
+    return next((kind for kind in strong if kind in {"L", "R", "AL"}), "L") != "L"
+
+
+def measure(text: str, size: int) -> int:
+    """The width of a line in pixels."""
+    return round(sum(_font(run.face, size).getlength(run.text) for run in runs(text)))
+
+
+def shorten(text: str, size: int, width: int) -> str:
+    """As much of `text` as fits into `width` pixels, with an ellipsis if that is not all; empty if nothing does."""
+    clean = " ".join("".join(_printable(text)).split())
+    if measure(clean, size) <= width:
+        return clean
+    kept, too_many = 0, len(clean)
+    while too_many - kept > 1:
+        middle = (kept + too_many) // 2
+        if measure(clean[:middle].rstrip() + _ELLIPSIS, size) <= width:
+            kept = middle
+        else:
+            too_many = middle
+    while 0 < kept < len(clean) and unicodedata.category(clean[kept]) in _JOINING:
+        kept -= 1
+    return clean[:kept].rstrip() + _ELLIPSIS if kept else ""
+
+
+def _printable(text: str) -> Iterator[str]:
+    for character in text:
+        if unicodedata.category(character) == "Cc" or character in "\u2028\u2029":
+            yield " "
+        elif unicodedata.bidirectional(character) not in {
+            "LRE",
+            "RLE",
+            "LRO",
+            "RLO",
+            "PDF",
+            "LRI",
+            "RLI",
+            "FSI",
+            "PDI",
+        }:
+            yield character
+
+
+def draw(
+    image: Image.Image, x: float, baseline: float, text: str, size: int, fill: int | tuple[int, ...]
+) -> None:
+    """Set one line from `x` on; `baseline` is where its letters stand."""
+    pen = ImageDraw.Draw(image)
+    for run in runs(text):
+        font = _font(run.face, size)
+        pen.text((x, baseline), run.text, font=font, fill=fill, anchor="ls")
+        x += font.getlength(run.text)
