@@ -66,11 +66,10 @@ def _quiet_grpc() -> None:
 
 def _announce(ready: Announcement) -> None:
     lines = [f"BaxCloud is ready (role {ready.role.value}, data in {ready.data_dir})"]
-    if ready.http_url is not None and ready.grpc_address is None:
-        lines.append(f"  HTTP         {ready.http_url}   (/healthz and /metrics)")
-    elif ready.http_url is not None:
+    if ready.http_url is not None:
+        lines.append(f"  HTTP         {ready.http_url}")
+    if ready.grpc_address is not None:
         lines += [
-            f"  HTTP         {ready.http_url}",
             f"  gRPC         {ready.grpc_address}",
             f"  API docs     {ready.http_url}/docs",
             f"  player       {ready.http_url}/player/",

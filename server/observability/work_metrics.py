@@ -77,8 +77,8 @@ class WorkMetrics:
 
     def takes(self, kind: str) -> None:
         """A worker of this process runs jobs of this kind from now on."""
-        self._running.labels(kind).set(0)
-        self._takeovers.labels(kind)
+        for metric in (self._claim_seconds, self._running, self._attempt_seconds, self._takeovers):
+            metric.labels(kind)
         for end in AttemptEnd:
             self._attempts.labels(kind, end.value)
 
