@@ -18,6 +18,12 @@ from server.settings import Settings
 
 _RUN_TIMEOUT_SEC = 20
 _WEB = Path(__file__).resolve().parent.parent.parent / "web"
+# What set-up bundles for the pages; a bundle that was cut short is far smaller.
+_BUNDLES = (
+    ("hls.js", "hls.min.js", "the player page"),
+    ("livekit-client", "livekit-client.umd.js", "the join page"),
+)
+_LEAST_BUNDLE_BYTES = 50_000
 _CACHED_BINARIES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "baxcloud" / "bin"
 _VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 # What a conversion cannot do without, and what makes some sources or later outputs possible.
@@ -139,10 +145,9 @@ def _database(settings: Settings) -> list[Check]:
 
 
 def _optional(settings: Settings) -> list[Check]:
-    bundle = _WEB / "vendor" / "hls.min.js"
     models = settings.models_dir or settings.data_dir / "models"
     return [
-        Check("hls.js", bundle.exists(), "for the player page", remedy="make setup"),
+        *(_bundle(*bundle) for bundle in _BUNDLES),
         *livekit_checks(settings),
         Check(
             "vision models",
@@ -157,6 +162,14 @@ def _optional(settings: Settings) -> list[Check]:
         _binary("chromium", "for the tests", "apt-get install chromium", also=_chromes()),
         _binary("chromedriver", "for the tests", "apt-get install chromium-driver"),
     ]
+
+
+def _bundle(name: str, file: str, page: str) -> Check:
+    path = _WEB / "vendor" / file
+    size = path.stat().st_size if path.is_file() else 0
+    whole = size >= _LEAST_BUNDLE_BYTES
+    detail = f"for {page}" if whole or not size else f"for {page}; {path} is cut short: {size} bytes"
+    return Check(name, whole, detail, remedy="make setup")
 
 
 def _binary(

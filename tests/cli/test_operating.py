@@ -7,6 +7,9 @@ import re
 import socket
 from pathlib import Path
 
+import pytest
+
+from server.cli.checks import run_checks
 from tests.cli.conftest import Bax
 
 
@@ -28,6 +31,7 @@ def test_doctor_finds_what_is_needed(bax: Bax) -> None:
     } <= checks.keys()
     assert {
         "hls.js",
+        "livekit-client",
         "livekit-server",
         "vision models",
         "node",
@@ -51,6 +55,23 @@ def test_doctor_names_what_is_missing(bax: Bax) -> None:
     assert re.search(r"MISSING +database +unknown kind of database", done.stdout)
     assert "get it: pip install imageio-ffmpeg" in done.stdout
     assert "sesame" not in done.stdout + done.stderr
+
+
+def test_doctor_finds_a_script_of_the_pages_that_is_missing_or_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vendor").mkdir()
+    (tmp_path / "vendor" / "hls.min.js").write_bytes(b"!" * 1000)
+    monkeypatch.setattr("server.cli.checks._WEB", tmp_path)
+
+    found = {check.name: check for check in run_checks() if check.name in ("hls.js", "livekit-client")}
+
+    assert [(name, check.ok, check.remedy) for name, check in found.items()] == [
+        ("hls.js", False, "make setup"),
+        ("livekit-client", False, "make setup"),
+    ]
+    assert "cut short: 1000 bytes" in found["hls.js"].detail
+    assert found["livekit-client"].detail == "for the join page"
 
 
 def test_doctor_sees_a_database_that_is_away(bax: Bax) -> None:
