@@ -1,0 +1,414 @@
+"""An RTMP(S) publisher on a plain socket: exact causes of failures, checked addresses, and no log that knows the key.
+
+FFmpeg's own gives one error for everything, prints the URL and cannot be interrupted (Adobe's RTMP 1.0 is the source).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import socket
+import ssl
+import struct
+import termios
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from adapters.recorder.encoders import Encoded
+from adapters.recorder.outputs import amf
+from adapters.recorder.outputs.flv import AUDIO_TAG, VIDEO_TAG, Headers, Tag, tag
+from adapters.recorder.outputs.link import AUTH_FAILED, CONNECTION_REFUSED, FAILED, TIMEOUT, LinkError
+
+CONNECT_SEC = 5.0
+ANSWER_SEC = 5.0
+STALL_SEC = 10.0
+_CHUNK = 0x10000
+_ACK_WINDOW = 1 << 18
+# Small enough that a stall is noticed soon, large enough for 20 Mbit/s over 200 ms.
+_SEND_BUFFER = 1 << 19
+_MAX_MESSAGE = 1 << 20
+
+_SET_CHUNK, _ABORT, _ACK, _USER, _WINDOW, _BANDWIDTH = 1, 2, 3, 4, 5, 6
+_DATA, _COMMAND = 18, 20
+_PING, _PONG = 6, 7
+
+Resolve = Callable[[str, int], Sequence[str]]
+"""Host and port → addresses that may be connected to; raises OSError."""
+
+
+def resolve_anything(host: str, port: int) -> Sequence[str]:
+    """The system's resolver, without a check."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+@dataclass(frozen=True, slots=True)
+class RtmpUrl:
+    """The key is what follows the last slash, with the query."""
+
+    secure: bool
+    host: str
+    port: int
+    app: str
+    key: str
+
+    @classmethod
+    def parse(cls, url: str) -> RtmpUrl:
+        """Raise ValueError without the URL in it."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("rtmp", "rtmps") or not parts.hostname:
+            raise ValueError("not an RTMP URL")
+        secure = parts.scheme == "rtmps"
+        app, _, key = parts.path.lstrip("/").rpartition("/")
+        return cls(
+            secure,
+            parts.hostname,
+            parts.port or (443 if secure else 1935),
+            app or key,
+            (key if app else "") + (f"?{parts.query}" if parts.query else ""),
+        )
+
+    @property
+    def tc_url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'rtmps' if self.secure else 'rtmp'}://{host}:{self.port}/{self.app}"
+
+
+class RtmpLink:
+    """Publishes to one URL; see `Link`."""
+
+    def __init__(self, url: str, headers: Headers, *, resolve: Resolve, tls: ssl.SSLContext) -> None:
+        self._url = RtmpUrl.parse(url)
+        self._headers = headers
+        self._resolve = resolve
+        self._tls = tls
+        self._socket: socket.socket | None = None
+        self._received = _Received()
+        self._written = 0
+        self._acked = 0
+        self._ack_at = 0.0
+        self._moved = (0, 0.0)
+        self._stream = 1.0
+        self._base: float | None = None
+        self._interrupted = False
+
+    # --- opening
+
+    def open(self) -> None:
+        self._socket = self._connect()
+        self._handshake()
+        self._write(
+            _message(2, _SET_CHUNK, 0, 0, struct.pack(">I", _CHUNK), 128)
+            + _message(2, _WINDOW, 0, 0, struct.pack(">I", _ACK_WINDOW))
+        )
+        app = {
+            "app": self._url.app,
+            "type": "nonprivate",
+            "flashVer": "FMLE/3.0 (compatible; BaxCloud)",
+            "tcUrl": self._url.tc_url,
+        }
+        self._command("connect", 1.0, app)
+        self._await_result(1.0)
+        self._command("releaseStream", 2.0, None, self._url.key)
+        self._command("FCPublish", 3.0, None, self._url.key)
+        self._command("createStream", 4.0, None)
+        answer = self._await_result(4.0)
+        self._stream = answer if isinstance(answer, float) else 1.0
+        self._command("publish", 5.0, None, self._url.key, "live", stream=int(self._stream))
+        self._await_publishing()
+        self._start_media()
+
+    def _connect(self) -> socket.socket:
+        try:
+            addresses = self._resolve(self._url.host, self._url.port)
+        except OSError:
+            raise LinkError(CONNECTION_REFUSED, "The destination's address cannot be reached.") from None
+        error: LinkError | None = None
+        for address in addresses[:3]:
+            try:
+                return self._connect_to(address)
+            except LinkError as failed:
+                error = failed
+        raise error or LinkError(CONNECTION_REFUSED, "The destination's address cannot be reached.")
+
+    def _connect_to(self, address: str) -> socket.socket:
+        made: socket.socket | None = None
+        try:
+            made = socket.create_connection((address, self._url.port), CONNECT_SEC)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+            if self._url.secure:
+                made = self._tls.wrap_socket(made, server_hostname=self._url.host)
+            made.settimeout(0)
+        except ssl.SSLCertVerificationError:
+            _close(made)
+            raise LinkError(FAILED, "The destination's certificate is not valid.") from None
+        except TimeoutError:
+            _close(made)
+            raise LinkError(TIMEOUT, "The destination did not answer in time.") from None
+        except OSError:
+            _close(made)
+            raise LinkError(CONNECTION_REFUSED, "The destination refused the connection.") from None
+        return made
+
+    def _handshake(self) -> None:
+        mine = os.urandom(1528)
+        self._write(b"\x03" + struct.pack(">II", 0, 0) + mine)
+        deadline = time.monotonic() + ANSWER_SEC
+        while len(self._received.raw) < 1 + 2 * 1536:
+            self._read_some(deadline)
+            if len(self._received.raw) >= 1537 and not self._received.greeted:
+                self._received.greeted = True
+                self._write(bytes(self._received.raw[1:1537]))
+        del self._received.raw[: 1 + 2 * 1536]
+
+    def _await_result(self, transaction: float) -> amf.Value:
+        for values in self._commands():
+            if len(values) > 1 and values[1] == transaction:
+                if values[0] == "_error":
+                    raise LinkError(AUTH_FAILED, "The destination refused the application or the stream key.")
+                if values[0] == "_result":
+                    return values[3] if len(values) > 3 else None
+        raise AssertionError("unreachable")
+
+    def _await_publishing(self) -> None:
+        for values in self._commands():
+            info = values[3] if len(values) > 3 else None
+            if values[0] != "onStatus" or not isinstance(info, dict):
+                continue
+            if info.get("code") == "NetStream.Publish.Start":
+                return
+            if info.get("level") == "error":
+                raise LinkError(AUTH_FAILED, "The destination refused the stream key.")
+
+    def _commands(self) -> Iterator[list[amf.Value]]:
+        deadline = time.monotonic() + ANSWER_SEC
+        while True:
+            for kind, body in self._received.messages():
+                if kind == _COMMAND:
+                    yield _decoded(body)
+                else:
+                    self._control(kind, body)
+            try:
+                self._read_some(deadline)
+            except LinkError as error:
+                # Servers that know no better way close the connection on a wrong application or key.
+                if error.code == FAILED:
+                    raise LinkError(
+                        AUTH_FAILED, "The destination refused the application or the stream key."
+                    ) from None
+                raise
+
+    def _start_media(self) -> None:
+        stream = int(self._stream)
+        data = amf.encode("@setDataFrame", "onMetaData") + amf.ecma_array(self._headers.metadata)
+        first = _message(5, _DATA, 0, stream, data)
+        if self._headers.video:
+            first += _message(6, VIDEO_TAG, 0, stream, self._headers.video)
+        if self._headers.audio:
+            first += _message(4, AUDIO_TAG, 0, stream, self._headers.audio)
+        self._ack_at = time.monotonic()
+        self._moved = (0, self._ack_at)
+        self._write(first)
+
+    # --- media
+
+    def send(self, packet: Encoded) -> None:
+        self._send(tag(packet))
+
+    def _send(self, media: Tag) -> None:
+        if self._base is None:
+            self._base = media.at
+        at = max(0, round((media.at - self._base) * 1000))
+        channel = 6 if media.kind == VIDEO_TAG else 4
+        self._write(_message(channel, media.kind, at, int(self._stream), media.body))
+        self._listen()
+        self._check_alive()
+
+    def _listen(self) -> None:
+        """Takes what the server said meanwhile; its silence is fine."""
+        while self._read_available():
+            for kind, body in self._received.messages():
+                if kind == _COMMAND:
+                    self._heed(_decoded(body))
+                else:
+                    self._control(kind, body)
+
+    def _heed(self, values: list[amf.Value]) -> None:
+        info = values[3] if len(values) > 3 else None
+        if isinstance(info, dict) and info.get("level") == "error":
+            raise LinkError(FAILED, "The destination ended the stream.")
+
+    def _control(self, kind: int, body: bytes) -> None:
+        if kind == _USER and len(body) >= 6 and body[:2] == bytes([0, _PING]):
+            self._write(_message(2, _USER, 0, 0, bytes([0, _PONG]) + body[2:6]))
+        elif kind == _ACK and len(body) >= 4:
+            self._acked = self._written
+            self._ack_at = time.monotonic()
+
+    def _check_alive(self) -> None:
+        now = time.monotonic()
+        done = self.delivered()
+        if done > self._moved[0]:
+            self._moved = (done, now)
+        stuck = done < self._written and now - self._moved[1] > STALL_SEC
+        # A stopped server's kernel goes on taking bytes; its acknowledgements stop.
+        deaf = (
+            self._acked and self._written - self._acked > 4 * _ACK_WINDOW and now - self._ack_at > STALL_SEC
+        )
+        if stuck or deaf:
+            raise LinkError(TIMEOUT, "The destination stopped taking the stream.")
+
+    def delivered(self) -> int:
+        if self._socket is None:
+            return 0
+        waiting = struct.unpack("i", fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+        return max(0, self._written - int(waiting))
+
+    # --- the socket
+
+    def _command(self, *values: amf.Value, stream: int = 0) -> None:
+        self._write(_message(3, _COMMAND, 0, stream, amf.encode(*values)))
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        deadline = time.monotonic() + STALL_SEC
+        while rest:
+            try:
+                sent = self._open_socket().send(rest[:_CHUNK])
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait(write=True, deadline=deadline)
+            except ssl.SSLWantReadError:
+                self._wait(write=False, deadline=deadline)
+            except OSError:
+                raise LinkError(FAILED, "The connection to the destination was lost.") from None
+            else:
+                self._written += sent
+                rest = rest[sent:]
+                deadline = time.monotonic() + STALL_SEC
+
+    def _read_some(self, deadline: float) -> None:
+        while not self._read_available():
+            self._wait(write=False, deadline=deadline)
+
+    def _read_available(self) -> bool:
+        try:
+            data = self._open_socket().recv(1 << 16)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError:
+            raise LinkError(FAILED, "The connection to the destination was lost.") from None
+        if not data:
+            raise LinkError(FAILED, "The destination closed the connection.")
+        self._received.raw += data
+        return True
+
+    def _wait(self, *, write: bool, deadline: float) -> None:
+        made = self._open_socket()
+        left = min(deadline - time.monotonic(), 1.0)
+        if left <= 0:
+            raise LinkError(TIMEOUT, "The destination did not answer in time.")
+        waiter = select.poll()
+        waiter.register(made, select.POLLOUT if write else select.POLLIN)
+        waiter.poll(left * 1000)
+
+    def _open_socket(self) -> socket.socket:
+        if self._socket is None or self._interrupted:
+            raise LinkError(FAILED, "The connection to the destination was closed.")
+        return self._socket
+
+    def close(self, *, politely: bool) -> None:
+        if self._socket is None:
+            return
+        with contextlib.suppress(LinkError):
+            if politely:
+                self._command("FCUnpublish", 6.0, None, self._url.key)
+                self._command("deleteStream", 7.0, None, self._stream)
+        _close(self._socket)
+        self._socket = None
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+
+
+class _Received:
+    """Takes the server's bytes apart (chunk stream, section 5.3)."""
+
+    def __init__(self) -> None:
+        self.raw = bytearray()
+        self.greeted = False
+        self._chunk = 128
+        self._heads: dict[int, tuple[int, int, bool]] = {}  # channel → length, kind, extended timestamp
+        self._partial: dict[int, bytearray] = {}
+
+    def messages(self) -> Iterator[tuple[int, bytes]]:
+        """(kind, body) of what is whole by now."""
+        while (found := self._next_chunk()) is not None:
+            kind, body = found
+            if kind == _SET_CHUNK and len(body) >= 4:
+                self._chunk = max(1, struct.unpack(">I", body[:4])[0] & 0x7FFFFFFF)
+            elif kind:
+                yield kind, body
+
+    def _next_chunk(self) -> tuple[int, bytes] | None:
+        """None: more bytes are needed; kind 0: the message goes on."""
+        raw = self.raw
+        if not raw:
+            return None
+        form, channel, at = raw[0] >> 6, raw[0] & 0x3F, 1
+        if channel < 2:
+            at = 2 + channel
+            if len(raw) < at:
+                return None
+            channel = 64 + raw[1] + (raw[2] << 8 if channel else 0)
+        size = (11, 7, 3, 0)[form]
+        if len(raw) < at + size:
+            return None
+        length, kind, extended = self._heads.get(channel, (0, 0, False))
+        if size >= 3:
+            extended = raw[at : at + 3] == b"\xff\xff\xff"
+        if size >= 7:
+            length, kind = int.from_bytes(raw[at + 3 : at + 6], "big"), raw[at + 6]
+        if length > _MAX_MESSAGE:
+            raise LinkError(FAILED, "The destination does not speak RTMP.")
+        at += size + (4 if extended else 0)
+        partial = self._partial.get(channel, bytearray())
+        take = min(self._chunk, length - len(partial))
+        if len(raw) < at + take:
+            return None
+        self._heads[channel] = (length, kind, extended)
+        partial += raw[at : at + take]
+        del raw[: at + take]
+        if len(partial) < length:
+            self._partial[channel] = partial
+            return 0, b""
+        self._partial.pop(channel, None)
+        return kind, bytes(partial)
+
+
+def _message(channel: int, kind: int, at: int, stream: int, body: bytes, chunk: int = _CHUNK) -> bytes:
+    """One message with a full header in chunks of `chunk` bytes; `at` in ms."""
+    at &= 0xFFFFFFFF
+    extended = struct.pack(">I", at) if at >= 0xFFFFFF else b""
+    head = bytes([channel]) + min(at, 0xFFFFFF).to_bytes(3, "big") + len(body).to_bytes(3, "big")
+    written = bytearray(head + bytes([kind]) + struct.pack("<I", stream) + extended + body[:chunk])
+    for start in range(chunk, len(body), chunk):
+        written += bytes([0xC0 | channel]) + extended + body[start : start + chunk]
+    return bytes(written)
+
+
+def _decoded(body: bytes) -> list[amf.Value]:
+    try:
+        return amf.decode(body)
+    except amf.BadAmf:
+        raise LinkError(FAILED, "The destination does not speak RTMP.") from None
+
+
+def _close(made: socket.socket | None) -> None:
+    if made is not None:
+        with contextlib.suppress(OSError):
+            made.close()
