@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import itertools
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -28,6 +30,9 @@ _FLAGS = (
     "--force-device-scale-factor=1", "--window-position=0,0", "--password-store=basic", "--use-mock-keychain",
     "--deny-permission-prompts", "--remote-debugging-pipe",
 )  # fmt: skip
+
+# The browser insists on these numbers, and shells cannot move descriptors above 9.
+_AS_3_AND_4 = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
 
 START_SIGNAL = "START_RECORDING"
 END_SIGNAL = "END_RECORDING"
@@ -153,8 +158,12 @@ async def opened_browser(
     on_log: Callable[[str], None],
     *,
     proxy: str | None,
+    udp: bool,
 ) -> AsyncIterator[Browser]:
-    """A browser with a fresh profile in `folder`; `proxy` (`host:port`) carries everything it asks for."""
+    """A browser with a fresh profile in `folder`; `proxy` (`host:port`) carries everything it asks for.
+
+    With `udp` WebRTC may also go around the proxy: a template page takes its media from LiveKit directly.
+    """
     # Without a window manager the window ends up one pixel smaller than asked for.
     window = f"--window-size={size[0] + 1},{size[1] + 1}"
     flags = [*_FLAGS, window, f"--user-data-dir={folder / 'profile'}"]
@@ -163,17 +172,19 @@ async def opened_browser(
         flags.append("--no-sandbox")
     if proxy is not None:
         # Loopback names too: by default Chromium passes the proxy by for them.
+        flags += [] if udp else ["--force-webrtc-ip-handling-policy=disable_non_proxied_udp"]
         flags += [f"--proxy-server=http://{proxy}", "--proxy-bypass-list=<-loopback>"]
-    orders_read, orders_write = os.pipe()
-    answers_read, answers_write = os.pipe()
-    # The browser insists on descriptors 3 and 4.
-    script = f'exec "$0" "$@" 3<&{orders_read} 4>&{answers_write}'
+    orders_read, orders_write = _high_pipe()
+    answers_read, answers_write = _high_pipe()
     try:
         process = await start(
-            ["/bin/sh", "-c", script, programs.browser, *flags, "about:blank"],
+            [
+                sys.executable, "-I", "-S", "-c", _AS_3_AND_4, str(orders_read), str(answers_write),
+                programs.browser, *flags, "about:blank",
+            ],
             environment(folder, env),
             pass_fds=(orders_read, answers_write),
-        )
+        )  # fmt: skip
     finally:
         os.close(orders_read)
         os.close(answers_write)
@@ -186,6 +197,15 @@ async def opened_browser(
                 await browser.close()
     finally:
         await end(process)
+
+
+def _high_pipe() -> tuple[int, int]:
+    """Both ends above the numbers that the browser's ends are moved to."""
+    ends = os.pipe()
+    high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends]
+    for low in ends:
+        os.close(low)
+    return high[0], high[1]
 
 
 async def _streams(reading: int, writing: int) -> tuple[asyncio.StreamReader, asyncio.WriteTransport]:
