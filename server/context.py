@@ -27,6 +27,24 @@ class Caller:
     baxstream: bool = False
 
 
+@dataclass(slots=True)
+class ReplyNotes:
+    """What a service tells of its reply beside it. `existing`: nothing was created, for it was there already; REST then
+    answers 200 where it would have said 201.
+    """
+
+    existing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """What a signature over a REST request covers: its method, its path with the query as sent, and its raw body."""
+
+    verb: str
+    url: str
+    body: bytes = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class CallContext:
     """One call on its way through dispatch; services read it, transports build it.
@@ -43,6 +61,7 @@ class CallContext:
     headers: Mapping[str, str] = field(repr=False)
     deadline: datetime | None = None
     idempotency_key: str | None = None
+    notes: ReplyNotes = field(default_factory=ReplyNotes)
 
     @property
     def project_id(self) -> ProjectId:

@@ -98,3 +98,8 @@ def derived_egress_id(*parts: str) -> str:
 def new_recording_id() -> str:
     """`rec_` + 22 characters (RC-02)."""
     return new_id("rec")
+
+
+def derived_recording_id(egress_id: str) -> str:
+    """In the form of `new_recording_id`, for an egress whose id is derived."""
+    return "rec_" + _derived(_LOWER, 22, ["recording", egress_id])

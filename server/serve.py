@@ -16,6 +16,7 @@ import uvloop
 
 from server.app import Backend, Worker
 from server.auth.authenticator import KeyAuthoriser
+from server.auth.rtcstack import RtcstackSignatures
 from server.bootstrap import ADMIN_TOKEN_FILE, admin_token
 from server.health import Health
 from server.http_server import HttpServer, ListenError, bind_http
@@ -156,8 +157,12 @@ class Front:
         self._role = role
         self._grpc_port = 0
         metrics = RpcMetrics(backend.metrics.registry)
-        authoriser = KeyAuthoriser(backend.keys, admin_token=admin_token(self.settings))
         api = backend.livekit.api
+        authoriser = KeyAuthoriser(
+            backend.keys,
+            admin_token=admin_token(self.settings),
+            signatures=RtcstackSignatures(api.pairs, backend.clock),
+        )
         registry = Registry([*own_services(backend.services, authoriser), *api.services])
         self._dispatcher = Dispatcher(
             idempotency=IdempotencyKeys(backend.database, backend.clock),

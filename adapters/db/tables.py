@@ -354,6 +354,7 @@ recordings = Table(
     Column("error_code", Text),
     Column("error_message", Text),
     Column("manifest", JsonText),
+    Column("tracks", Boolean, nullable=False),
     Index("ix_recordings_listing", "project_id", "created_at", "id"),
     Index("ix_recordings_listing_by_status", "project_id", "status", "created_at", "id"),
 )

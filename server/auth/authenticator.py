@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 
 from generated.baxcloud.v1 import options_pb2
 from server.auth.keys import KeyDirectory
-from server.context import Caller, CallerKind
-from server.domain.project import ApiKey
+from server.auth.rtcstack import RtcstackSignatures
+from server.context import Caller, CallerKind, SignedRequest
 from server.errors import Code, ServiceError, not_found, permission_denied, unauthenticated
 from server.ids import ProjectId
 from server.rpc.registry import Method, RegistryError
@@ -22,11 +22,18 @@ PROJECT_HEADER = "x-project-id"
 class KeyAuthoriser:
     """Implements `Authoriser` for `baxcloud.v1` by the `access` of each method's rule.
 
-    Without an admin token nobody is the operator.
+    Without an admin token nobody is the operator; without `signatures` nobody may sign instead of showing a key.
     """
 
-    def __init__(self, keys: KeyDirectory, *, admin_token: str | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeyDirectory,
+        *,
+        admin_token: str | None = None,
+        signatures: RtcstackSignatures | None = None,
+    ) -> None:
         self._keys = keys
+        self._signatures = signatures
         self._admin = _digest(admin_token) if admin_token else None
 
     def check(self, method: Method) -> None:
@@ -39,10 +46,17 @@ class KeyAuthoriser:
         ):
             raise RegistryError(f"{method.full_name}: its request names no project")
 
-    async def authenticate(self, method: Method, headers: Mapping[str, str]) -> Caller:
+    async def authenticate(
+        self, method: Method, headers: Mapping[str, str], signed: SignedRequest | None
+    ) -> Caller:
         """401 for bad or missing credentials, then 400 and 403 as B-89 says."""
-        secret = _bearer(headers)
         access = method.rule.access
+        signs = access == options_pb2.ACCESS_RTCSTACK and RtcstackSignatures.used_in(headers)
+        if signs and self._signatures is not None and signed is not None:
+            caller = await self._signatures.verify(headers, signed)
+            _check_project(caller.project_id, headers.get(PROJECT_HEADER, ""), required=False)
+            return caller
+        secret = _bearer(headers)
         if self._is_admin(secret):
             if access not in (options_pb2.ACCESS_ADMIN, options_pb2.ACCESS_PROJECT_OR_ADMIN):
                 raise permission_denied("the admin token cannot do this; use an API key of the project")
@@ -52,7 +66,8 @@ class KeyAuthoriser:
             raise unauthenticated()
         if access == options_pb2.ACCESS_ADMIN:
             raise permission_denied("this needs the admin token")
-        _check_project(key, headers.get(PROJECT_HEADER, ""), required=access == options_pb2.ACCESS_BAXSTREAM)
+        named = headers.get(PROJECT_HEADER, "")
+        _check_project(key.project_id, named, required=access == options_pb2.ACCESS_BAXSTREAM)
         if access == options_pb2.ACCESS_BAXSTREAM and not key.baxstream:
             raise permission_denied("this API key does not have the BaxStream permission")
         return Caller(CallerKind.API_KEY, key.project_id, key.id, key.baxstream)
@@ -76,12 +91,12 @@ def _bearer(headers: Mapping[str, str]) -> str:
     return secret
 
 
-def _check_project(key: ApiKey, named: str, *, required: bool) -> None:
+def _check_project(own: ProjectId | None, named: str, *, required: bool) -> None:
     if not named:
         if required:
             message = "X-Project-Id: is required"
             raise ServiceError(Code.INVALID_ARGUMENT, message, field="X-Project-Id")
-    elif named != key.project_id:
+    elif named != own:
         raise permission_denied("this API key does not belong to the project that X-Project-Id names")
 
 

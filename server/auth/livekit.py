@@ -9,7 +9,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from server.auth.livekit_tokens import LiveKitCaller, LiveKitTokens, bearer
-from server.context import Caller
+from server.context import Caller, SignedRequest
 from server.errors import unauthenticated
 from server.rpc.registry import Method, RegistryError, Rule
 
@@ -73,7 +73,9 @@ class LiveKitAuthoriser:
         if method.rule.access not in set(Grant):
             raise RegistryError(f"{method.full_name} does not say who may call it")
 
-    async def authenticate(self, method: Method, headers: Mapping[str, str]) -> Caller:
+    async def authenticate(
+        self, method: Method, headers: Mapping[str, str], signed: SignedRequest | None
+    ) -> Caller:
         """Raise TokenRefused; without any token the caller is nobody, and only its grants are missing."""
         return await self._tokens.verify(bearer(headers))
 

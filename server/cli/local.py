@@ -19,7 +19,7 @@ from server.app import Backend
 from server.cli.api import CHUNK_BYTES, Refused, find_method
 from server.cli.configuration import settings_from
 from server.cli.output import Failed, note
-from server.context import Caller, CallerKind
+from server.context import Caller, CallerKind, SignedRequest
 from server.errors import ServiceError
 from server.ids import ProjectId
 from server.observability.logging import configure_logging
@@ -79,7 +79,9 @@ class _Operator:
     def check(self, method: Method) -> None:
         """Everything may be called."""
 
-    async def authenticate(self, method: Method, headers: Mapping[str, str]) -> Caller:
+    async def authenticate(
+        self, method: Method, headers: Mapping[str, str], signed: SignedRequest | None
+    ) -> Caller:
         if method.rule.access == _PROJECT_ACCESS:
             return Caller(CallerKind.API_KEY, self._project_id, baxstream=True)
         return Caller(CallerKind.ADMIN, None)

@@ -381,12 +381,13 @@ class StorageChoice:
 
 @dataclass(frozen=True, slots=True)
 class EgressWebhook:
-    """A webhook of one request (LK-137): `signing_key` names a LiveKit-style key of the project."""
+    """A webhook of one request (LK-137): `signing_key` names a LiveKit-style key of the project, `secret` is its secret."""
 
     url: str
     signing_key: str = ""
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    secret: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +408,8 @@ class EgressPage:
 class Recording:
     """One row of `recordings`. `status` is STARTED, COMPLETED or FAILED; `key` the file's object once it is in place.
 
-    `manifest` is the stored manifest in REST spelling (design section 13).
+    `manifest` is the stored manifest in REST spelling (design section 13). `tracks`: it holds every track as it came, for
+    ComposeRecording, instead of one file.
     """
 
     id: str
@@ -428,6 +430,7 @@ class Recording:
     error_code: str | None = None
     error_message: str | None = None
     manifest: Mapping[str, Any] | None = None
+    tracks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

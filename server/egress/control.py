@@ -29,7 +29,7 @@ from server.domain.egress import (
 )
 from server.domain.job import NewJob
 from server.egress.board import OrdersBoard
-from server.egress.storage import EgressStorage
+from server.egress.storage_choice import StorageChoices
 from server.egress.stream_urls import redacted, shown
 from server.errors import Code, ServiceError, failed_precondition
 from server.ids import ProjectId, derived_job_id, new_egress_id, new_recording_id
@@ -45,9 +45,9 @@ _STEERED = (EgressStatus.STARTING, EgressStatus.ACTIVE)
 _FIRST_LOOK_SEC = 0.02
 _LOOK_SEC = 0.2
 
-Decide = Callable[[UnitOfWork, str], Awaitable[Egress | EgressPlan | None]]
+Decide = Callable[[UnitOfWork, str], Awaitable[Egress | None]]
 """Looks, in the transaction of the start, at what is there of the room (by sid): an egress to answer instead of a new
-one, another plan, or None to go on."""
+one, or None to go on. What it raises ends the start."""
 
 
 class EgressControl:
@@ -58,7 +58,7 @@ class EgressControl:
         database: Database,
         engine: JobEngine,
         rooms: RoomListing,
-        storage: EgressStorage,
+        storage: StorageChoices,
         board: OrdersBoard,
         clock: Clock,
     ) -> None:
@@ -245,17 +245,15 @@ class EgressControl:
                 return _repeated(earlier, new)
             if new.type != "stream" and not await _may_record(tx, new.room_id):
                 raise failed_precondition("this room must not be recorded", reason="RECORDING_DISABLED")
-            decided = await decide(tx, new.room_id) if decide is not None else None
-            if isinstance(decided, Egress):
-                await tx.commit()
-                return decided
-            egress = replace(new, plan=decided) if decided is not None else new
-            await tx.egresses.add(egress, orders, await self._storage.frozen(tx, egress.project_id, secrets))
-            if egress.recording_id is not None:
-                await tx.recordings.add(_recording(egress, egress.recording_id))
-            await self._engine.submit(tx, _job(egress))
+            instead = await decide(tx, new.room_id) if decide is not None else None
+            if instead is not None:
+                return instead
+            await tx.egresses.add(new, orders, await self._storage.frozen(tx, new.project_id, secrets))
+            if new.recording_id is not None:
+                await tx.recordings.add(_recording(new, new.recording_id))
+            await self._engine.submit(tx, _job(new))
             await tx.commit()
-        return egress
+        return new
 
     async def _change(
         self, project_id: ProjectId, egress_id: str, work: Callable[[Egress, Orders], _Change]
@@ -325,6 +323,7 @@ def _recording(egress: Egress, recording_id: str) -> Recording:
         quality=egress.quality,
         created_at=egress.created_at,
         started_at=egress.created_at,
+        tracks=isinstance(egress.plan.source, RoomTracksSource),
     )
 
 

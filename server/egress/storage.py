@@ -1,78 +1,156 @@
-"""Where the objects of an egress go: decided when it starts, and the same for whoever asks later."""
+"""Where outputs of egresses go: the request's own storage, the project's, the operator's or the data directory."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
 
-from server.domain.egress import EgressSecrets, StorageChoice
-from server.domain.json_form import from_json
-from server.domain.objects import Destination, effective_s3
+from server.conversion.fenced_store import FencedStore
+from server.domain.egress import Egress, StorageChoice, Surface
+from server.domain.objects import content_type, normalise_prefix
 from server.domain.project import S3Config
-from server.ids import ProjectId
-from server.ports.storage import StorageTarget
-from server.ports.unit_of_work import UnitOfWork
+from server.egress.storage_choice import StorageChoices, StoragePolicy
+from server.ports.jobs import JobRun
+from server.ports.storage import ObjectStorage, ObjectStore, StorageError, StorageTarget
+from server.ports.unit_of_work import Database
 
-PROJECT = "project"
+_NAMES: Mapping[str, str] = {
+    "s3": "S3",
+    "gcp": "GCP",
+    "azure": "Azure",
+    "alioss": "AliOSS",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class StoragePolicy:
-    """What the operator decides; as for conversions (design section 13)."""
+class OpenStorage:
+    """The storage of one output. Keys that it is given are without the target's prefix."""
 
-    operator_s3: S3Config | None
-    local_fallback: bool
-    bootstrap_project_id: ProjectId
+    store: ObjectStore
+    target: StorageTarget
+    name: str
+    path_style: bool
+    livekit_locations: bool
+    is_backup: bool = False
+
+    def full_key(self, key: str) -> str:
+        """The object's whole key, as the caller's bucket knows it."""
+        return self.target.prefix + key
+
+    def location(self, key: str) -> str:
+        """The public address; for LiveKit's surface and the request's own S3 in LiveKit's form."""
+        if self.target.s3 is None or not self.livekit_locations:
+            return self.store.url(key)
+        return _livekit_location(self.target.s3, self.full_key(key), path_style=self.path_style)
+
+    def fenced(self, run: JobRun) -> OpenStorage:
+        """The same, writing only while the job is surely this worker's."""
+        return replace(self, store=FencedStore(self.store, run))
+
+    async def put(self, key: str, path: Path) -> str:
+        """Uploads a file and looks whether it is there in full; its SHA-256. Raise StorageError."""
+        size = (await asyncio.to_thread(path.stat)).st_size
+        digest, _ = await asyncio.gather(
+            asyncio.to_thread(sha256_of, path),
+            self.store.put_file(key, path, content_type=content_type(key)),
+        )
+        found = next((one.size for one in await self.store.list(key) if one.key == key), None)
+        if found != size:
+            raise StorageError(f"{key} is missing or incomplete after its upload", retryable=True)
+        return digest
 
 
-class EgressStorage:
-    """The project's storage as a `StorageChoice`; choices of a request's own pass through untouched.
+class EgressStorages:
+    """Opens the storages of egresses."""
 
-    A frozen choice has a `prefix` in its config, and an `s3` unless it is the data directory: a project that changes
-    its default later still finds the recordings of before.
-    """
-
-    def __init__(self, policy: StoragePolicy) -> None:
+    def __init__(self, database: Database, storage: ObjectStorage, policy: StoragePolicy) -> None:
+        self._database = database
+        self._storage = storage
         self._policy = policy
+        self._choices = StorageChoices(policy)
 
-    async def frozen(self, tx: UnitOfWork, project_id: ProjectId, secrets: EgressSecrets) -> EgressSecrets:
-        """Raise ServiceError invalid_argument naming `s3Config` where there is no default and no fallback."""
-        if not any(_is_open(choice) for choice in secrets.storages):
-            return secrets
-        chosen = await self._default(tx, project_id)
-        config = {"prefix": chosen.prefix, **({"s3": asdict(chosen.s3)} if chosen.s3 else {})}
-        frozen = StorageChoice(PROJECT, config)
-        return replace(
-            secrets, storages=tuple(frozen if _is_open(choice) else choice for choice in secrets.storages)
+    @property
+    def has_backup(self) -> bool:
+        return self._policy.backup is not None
+
+    async def open(self, egress: Egress, index: int, *, backup: bool = False) -> OpenStorage:
+        """The storage number `index` of the egress. Raise StorageError, ServiceError."""
+        async with self._database.read() as tx:
+            secrets = await tx.egresses.secrets(egress.id)
+        choice = secrets.storages[index] if index < len(secrets.storages) else StorageChoice()
+        if backup and self._policy.backup is not None:
+            own = self._policy.backup
+            target = _target(egress, own, normalise_prefix(own.prefix), trusted=True)
+            return await self._opened(target, "backup", choice, egress, is_backup=True)
+        if choice.backend == "project":
+            async with self._database.read() as tx:
+                target = await self._choices.target(tx, egress.project_id, scope_of(egress.id), choice)
+            return await self._opened(target, "S3" if target.s3 else "Local", choice, egress)
+        if choice.backend not in ("s3", "alioss"):
+            name = _NAMES.get(choice.backend, choice.backend)
+            raise StorageError(f"{name} storage is not supported by this server", retryable=False)
+        target = _target(egress, own_s3(choice.config), "", trusted=False)
+        return await self._opened(target, _NAMES[choice.backend], choice, egress)
+
+    async def _opened(
+        self,
+        target: StorageTarget,
+        name: str,
+        choice: StorageChoice,
+        egress: Egress,
+        *,
+        is_backup: bool = False,
+    ) -> OpenStorage:
+        return OpenStorage(
+            store=await self._storage.open(target),
+            target=target,
+            name=name,
+            path_style=bool(choice.config.get("force_path_style")),
+            livekit_locations=egress.surface is Surface.LIVEKIT
+            and choice.backend != "project"
+            and not is_backup,
+            is_backup=is_backup,
         )
 
-    async def target(
-        self, tx: UnitOfWork, project_id: ProjectId, scope: str, choice: StorageChoice
-    ) -> StorageTarget:
-        """Of a choice with backend `project`; `scope` is the recording or, where there is none, the egress.
 
-        Keys that were changed since are taken from today's default, if that is still the same bucket.
-        """
-        today = await self._default(tx, project_id)
-        if _is_open(choice):
-            return StorageTarget(project_id, scope, today.s3, today.prefix, trusted=True)
-        s3: S3Config | None = None
-        if "s3" in choice.config:
-            s3 = from_json(S3Config, choice.config["s3"])
-            now = today.s3
-            if now is not None and (now.bucket, now.endpoint) == (s3.bucket, s3.endpoint):
-                s3 = replace(s3, access_key=now.access_key, secret_key=now.secret_key)
-        return StorageTarget(project_id, scope, s3, str(choice.config["prefix"]), trusted=True)
-
-    async def _default(self, tx: UnitOfWork, project_id: ProjectId) -> Destination:
-        project = await tx.projects.get(project_id)
-        return effective_s3(
-            None,
-            project.s3 if project else None,
-            self._policy.operator_s3,
-            operator_folder="" if project_id == self._policy.bootstrap_project_id else project_id,
-            local_fallback=self._policy.local_fallback,
-        )
+def own_s3(config: Mapping[str, Any]) -> S3Config:
+    """The storage of one request, from the fields of LiveKit's `S3Upload` or `AliOSSUpload`."""
+    endpoint = str(config.get("endpoint") or "")
+    if endpoint and "://" not in endpoint:
+        endpoint = f"https://{endpoint}"
+    return S3Config(
+        bucket=str(config.get("bucket") or ""),
+        region=str(config.get("region") or ""),
+        endpoint=endpoint,
+        access_key=str(config.get("access_key") or ""),
+        secret_key=str(config.get("secret") or ""),
+    )
 
 
-def _is_open(choice: StorageChoice) -> bool:
-    return choice.backend == PROJECT and not choice.config
+def scope_of(egress_id: str) -> str:
+    """The folder of an egress's objects in the data directory."""
+    return egress_id
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _target(egress: Egress, s3: S3Config | None, prefix: str, *, trusted: bool) -> StorageTarget:
+    return StorageTarget(egress.project_id, scope_of(egress.id), s3, prefix, trusted)
+
+
+def _livekit_location(s3: S3Config, key: str, *, path_style: bool) -> str:
+    """livekit-surface.md 3.5, but right where the endpoint has a scheme."""
+    base = s3.endpoint or "https://s3.amazonaws.com"
+    path = quote(key, safe="/-._~")
+    if path_style:
+        return f"{base.rstrip('/')}/{s3.bucket}/{path}"
+    return f"https://{s3.bucket}.{urlsplit(base).netloc}/{path}"

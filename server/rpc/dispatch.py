@@ -19,7 +19,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from server.clock import Clock
-from server.context import CallContext
+from server.context import CallContext, ReplyNotes, SignedRequest
 from server.errors import Code, ServiceError
 from server.observability.metrics import RpcMetrics
 from server.observability.tracing import NoTracer, Tracer
@@ -49,6 +49,7 @@ Decode = Callable[[], Message]
 class CallInfo:
     """What a transport knows of a call. `headers` are lower-case; those given twice are joined by a comma, so that a
     second credential can never stand in for the first. `timeout_sec` is what the client allows, None if it says nothing.
+    `signed` is the request where a signature may stand in for a key, None elsewhere.
     """
 
     transport: str
@@ -56,6 +57,8 @@ class CallInfo:
     headers: Mapping[str, str] = field(repr=False)
     peer: str = ""
     timeout_sec: float | None = None
+    signed: SignedRequest | None = None
+    notes: ReplyNotes = field(default_factory=ReplyNotes)
 
 
 class Dispatcher:
@@ -156,7 +159,7 @@ class Dispatcher:
         self._closing.set()
 
     async def _admit(self, method: Method, call: CallInfo, seen: _Seen) -> CallContext:
-        caller = await method.authoriser.authenticate(method, call.headers)
+        caller = await method.authoriser.authenticate(method, call.headers, call.signed)
         seen.project = caller.project_id
         if self._rate_limit is not None:
             self._rate_limit.spend(caller)
@@ -167,7 +170,7 @@ class Dispatcher:
             deadline = self._clock.now() + timedelta(seconds=min(call.timeout_sec, _LONGEST_TIMEOUT_SEC))
         key = key_of(call.headers) if method.rule.creates else None
         return CallContext(
-            method.full_name, call.transport, call.request_id, caller, call.headers, deadline, key
+            method.full_name, call.transport, call.request_id, caller, call.headers, deadline, key, call.notes
         )
 
     async def _answer(self, method: Method, request: Message, ctx: CallContext) -> Message:

@@ -21,7 +21,7 @@ from generated.baxcloud.v1 import (
     video_conversion_pb2,
     webhook_pb2,
 )
-from server.context import Caller
+from server.context import Caller, SignedRequest
 from server.rpc.descriptors import option
 
 OWN_FILES: tuple[FileDescriptor, ...] = (
@@ -71,8 +71,13 @@ class Authoriser(Protocol):
         """Raise RegistryError at start-up if the method's access cannot be decided by this authoriser."""
         ...
 
-    async def authenticate(self, method: Method, headers: Mapping[str, str]) -> Caller:
-        """The caller, from lower-case headers alone; raise ServiceError if it may not call the method."""
+    async def authenticate(
+        self, method: Method, headers: Mapping[str, str], signed: SignedRequest | None
+    ) -> Caller:
+        """The caller, from lower-case headers; raise ServiceError if it may not call the method.
+
+        `signed` is what a signature among them must cover, None where none is accepted.
+        """
         ...
 
     def authorise(self, method: Method, caller: Caller, request: Message) -> None:

@@ -11,6 +11,14 @@ from google.protobuf.message import DecodeError
 
 from server.errors import Code, ServiceError
 
+# RTCstack's own words for its problems (contract F).
+_PROBLEMS = {
+    400: ("validation", "Validation Error"),
+    401: ("unauthorized", "Unauthorized"),
+    404: ("not-found", "Not Found"),
+    500: ("internal", "Internal Server Error"),
+    503: ("unavailable", "Service Unavailable"),
+}
 _LONGEST_MESSAGE = 2000
 _LONGEST_META = 1000
 _TITLES = {
@@ -52,9 +60,10 @@ def rest_error(error: ServiceError) -> dict[str, Any]:
 
 def problem(error: ServiceError, status: int) -> dict[str, Any]:
     """An RFC 9457 problem document, as the RTCstack routes answer (B-31)."""
+    name, title = _PROBLEMS.get(status, ("", _TITLES.get(status, "Error")))
     return {
-        "type": "about:blank",
-        "title": _TITLES.get(status, "Error"),
+        "type": f"https://rtcstack.dev/errors/{name}" if name else "about:blank",
+        "title": title,
         "status": status,
         "detail": shown_message(error),
         **({"code": error.reason} if error.reason else {}),

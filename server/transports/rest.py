@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import structlog
 from google.protobuf.message import Message
 
+from server.context import SignedRequest
 from server.errors import Code, ServiceError
 from server.rpc.descriptors import descriptor_of
 from server.rpc.dispatch import Dispatcher
@@ -63,7 +65,9 @@ class RestApp:
             form = FormStream(exchange, method, route.form_file, check_form(exchange, route.form_file))
             reply = await self._dispatcher.client_stream(method, form.messages(), call)
         else:
-            decode = partial(_decode, match, await _body(exchange, match), exchange.scope["query_string"])
+            body = await _body(exchange, match)
+            call = replace(call, signed=_signed(exchange, body))
+            decode = partial(_decode, match, body, exchange.scope["query_string"])
             if method.server_streaming:
                 if exchange.scope["method"] == "HEAD":
                     raise no_route()
@@ -71,7 +75,7 @@ class RestApp:
                 await serve_events(exchange, replies, method.rule.sse_event, self._sse_keep_alive_sec)
                 return
             reply = await self._dispatcher.unary(method, decode, call)
-        await _respond(exchange, method, reply)
+        await _respond(exchange, method, reply, existing=call.notes.existing)
 
 
 def rest_table(registry: Registry) -> RouteTable:
@@ -103,6 +107,12 @@ async def respond_error(exchange: Exchange, error: ServiceError, *, as_problem: 
         await exchange.respond(status, dumps(problem(error, status)), PROBLEM_TYPE, headers)
     else:
         await exchange.respond(status, dumps(rest_error(error)), JSON_TYPE, headers)
+
+
+def _signed(exchange: Exchange, body: bytes) -> SignedRequest:
+    query = exchange.scope["query_string"]
+    url = raw_path_of(exchange) + (b"?" + query if query else b"")
+    return SignedRequest(exchange.scope["method"], url.decode("utf-8", "surrogateescape"), body)
 
 
 async def _body(exchange: Exchange, match: Match) -> bytes:
@@ -138,14 +148,15 @@ def _decode(match: Match, body: bytes, query: bytes) -> Message:
     return request
 
 
-async def _respond(exchange: Exchange, method: Method, reply: Message) -> None:
+async def _respond(exchange: Exchange, method: Method, reply: Message, *, existing: bool) -> None:
     rule = method.rule
     if descriptor_of(reply).full_name == "google.protobuf.Empty" and not rule.rest_status:
         await exchange.respond(204, b"", None)
         return
     tree = REST_JSON.encode(reply)
     body = dumps({"success": True, "data": tree} if rule.rest_envelope else tree)
-    await exchange.respond(rule.rest_status or (201 if rule.creates else 200), body, JSON_TYPE)
+    status = rule.rest_status or (201 if rule.creates else 200)
+    await exchange.respond(200 if existing else status, body, JSON_TYPE)
 
 
 async def _respond_not_allowed(exchange: Exchange, verbs: tuple[str, ...]) -> None:

@@ -30,7 +30,7 @@ class Anyone:
     def check(self, method: Method) -> None:
         """Everything may be served."""
 
-    async def authenticate(self, _method: Method, _headers: object) -> Caller:
+    async def authenticate(self, _method: Method, _headers: object, _signed: object) -> Caller:
         return Caller(CallerKind.API_KEY, ProjectId("cl_a"), "key_1")
 
     def authorise(self, _method: Method, _caller: Caller, _request: object) -> None:

@@ -82,6 +82,7 @@ def _recordings() -> None:
         sa.Column("error_code", sa.Text(), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
         sa.Column("manifest", JsonText(), nullable=True),
+        sa.Column("tracks", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_recordings_project_id"),
         sa.PrimaryKeyConstraint("id", name="pk_recordings"),
         sa.UniqueConstraint("egress_id", name="uq_recordings_egress_id"),

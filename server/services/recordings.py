@@ -1,0 +1,149 @@
+"""Recordings: started and ended like egresses, and kept when those are forgotten (RC)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from generated.baxcloud.v1 import egress_pb2 as pb
+from server.clock import Clock
+from server.context import CallContext
+from server.domain.egress import Recording
+from server.egress.compositions import DEFAULT_LAYOUT, Composition
+from server.egress.qualities import DEFAULT_FILE_TYPE, DEFAULT_QUALITY
+from server.egress.storage import EgressStorages
+from server.errors import Code, ServiceError, failed_precondition, not_found
+from server.ids import ProjectId
+from server.ports.unit_of_work import Database
+from server.services.egress_messages import manifest_to_message, recording_to_message
+from server.services.egresses import Egresses
+from server.services.messages import page_of
+
+DEFAULT_EXPIRY_SEC = 3600
+_STARTED, _COMPLETED = "STARTED", "COMPLETED"
+# More than one project can have running at a time.
+_ALL = 10_000
+
+
+class Recordings:
+    """The part of `baxcloud.v1.EgressService` about recordings."""
+
+    def __init__(
+        self,
+        database: Database,
+        egresses: Egresses,
+        storages: EgressStorages,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._egresses = egresses
+        self._storages = storages
+        self._clock = clock
+
+    async def start_recording(self, request: pb.StartRecordingRequest, ctx: CallContext) -> pb.Recording:
+        wanted = Composition(
+            room_name=request.room_name,
+            layout=request.layout or DEFAULT_LAYOUT,
+            quality=request.quality or DEFAULT_QUALITY,
+            file_type=request.file_type.upper() or DEFAULT_FILE_TYPE,
+            tracks=request.tracks,
+        )
+        egress = await self._egresses.start(wanted, ctx)
+        return recording_to_message(await self._of_egress(ctx.project_id, egress.id))
+
+    async def stop_recording(self, request: pb.StopRecordingRequest, ctx: CallContext) -> pb.Recording:
+        """By the id of its egress (RC-05)."""
+        recording = await self._of_egress(ctx.project_id, request.egress_id)
+        if recording.status == _STARTED:
+            await self._egresses.stop(request.egress_id, ctx)
+            recording = await self._of_egress(ctx.project_id, request.egress_id)
+        return recording_to_message(recording)
+
+    async def list_recordings(
+        self, request: pb.ListRecordingsRequest, ctx: CallContext
+    ) -> pb.ListRecordingsResponse:
+        page, size = page_of(request)
+        async with self._database.read() as tx:
+            found = await tx.recordings.list(
+                ctx.project_id,
+                room_name=request.room_name or None,
+                status=pb.Egress.Status.Name(request.status) if request.HasField("status") else None,
+                page=page,
+                size=size,
+            )
+        return pb.ListRecordingsResponse(
+            items=map(recording_to_message, found.items), total=found.total, page=page, limit=size
+        )
+
+    async def list_active_recordings(
+        self, request: pb.ListActiveRecordingsRequest, ctx: CallContext
+    ) -> pb.ListActiveRecordingsResponse:
+        async with self._database.read() as tx:
+            found = await tx.recordings.list(
+                ctx.project_id, room_name=request.room_name or None, status=_STARTED, size=_ALL
+            )
+        return pb.ListActiveRecordingsResponse(
+            items=map(recording_to_message, found.items), total=found.total
+        )
+
+    async def get_recording(self, request: pb.GetRecordingRequest, ctx: CallContext) -> pb.Recording:
+        return recording_to_message(await self._get(ctx.project_id, request.recording_id))
+
+    async def get_recording_download_url(
+        self, request: pb.GetRecordingDownloadUrlRequest, ctx: CallContext
+    ) -> pb.RecordingDownloadUrl:
+        """Raise ServiceError failed_precondition while there is no file (C.2 row 13)."""
+        recording = await self._completed(ctx.project_id, request.recording_id)
+        if recording.key is None:
+            raise failed_precondition(
+                "this recording holds tracks, not a file; compose it first", reason="RECORDING_HAS_NO_FILE"
+            )
+        lasts = request.expires_in if request.HasField("expires_in") else DEFAULT_EXPIRY_SEC
+        async with self._database.read() as tx:
+            egress = await tx.egresses.get(None, recording.egress_id)
+        assert egress is not None
+        opened = await self._storages.open(
+            egress, egress.plan.outputs.files[0].storage, backup=egress.results.backup_storage_used
+        )
+        message = pb.RecordingDownloadUrl(
+            download_url=await opened.store.presign(recording.key, lasts), expires_in=lasts
+        )
+        message.expires_at.FromDatetime(self._clock.now() + timedelta(seconds=lasts))
+        return message
+
+    async def get_recording_manifest(
+        self, request: pb.GetRecordingManifestRequest, ctx: CallContext
+    ) -> pb.RecordingManifest:
+        recording = await self._completed(ctx.project_id, request.recording_id)
+        if recording.manifest is None:
+            raise not_found("manifest of recording", request.recording_id)
+        return manifest_to_message(recording)
+
+    async def compose_recording(self, request: pb.ComposeRecordingRequest, ctx: CallContext) -> pb.Recording:
+        recording = await self._get(ctx.project_id, request.recording_id)
+        if not recording.tracks:
+            raise failed_precondition(
+                "only recordings of tracks can be composed", reason="RECORDING_HAS_NO_TRACKS"
+            )
+        raise ServiceError(Code.UNIMPLEMENTED, "recordings of tracks cannot be composed yet")
+
+    async def _get(self, project_id: ProjectId, recording_id: str) -> Recording:
+        async with self._database.read() as tx:
+            recording = await tx.recordings.get(project_id, recording_id)
+        if recording is None:
+            raise not_found("recording", recording_id)
+        return recording
+
+    async def _of_egress(self, project_id: ProjectId, egress_id: str) -> Recording:
+        async with self._database.read() as tx:
+            recording = await tx.recordings.of_egress(project_id, egress_id)
+        if recording is None:
+            raise not_found("recording of egress", egress_id)
+        return recording
+
+    async def _completed(self, project_id: ProjectId, recording_id: str) -> Recording:
+        recording = await self._get(project_id, recording_id)
+        if recording.status != _COMPLETED:
+            raise failed_precondition(
+                f"the recording is {recording.status}, not COMPLETED", reason="RECORDING_NOT_COMPLETED"
+            )
+        return recording
