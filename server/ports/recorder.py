@@ -173,7 +173,8 @@ class Measured:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """All local files are whole. `reason`: `stopped`, `source_closed`, `limit`, `streams_ended`, `streams_failed`,
-    `connection_lost`; `media`: whether anything was recorded at all.
+    `connection_lost`, or `evicted`: another recorder joined under the same identity, so this egress has another owner.
+    `media`: whether anything was recorded at all.
     """
 
     KIND: ClassVar[str] = "ended"

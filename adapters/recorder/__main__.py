@@ -1,0 +1,106 @@
+"""The recorder process: `python -m adapters.recorder`. Reads one plan and its orders, writes reports (see the port)."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import gc
+import logging
+import os
+import sys
+import threading
+import traceback
+from collections.abc import AsyncIterator
+
+from adapters.recorder.wire import Commands, Reports
+from server.domain.egress import RoomSource, RoomTracksSource, TrackSource, WebSource
+from server.ports.recorder import Broke, Finish, NewOrders, Ready, RecorderPlan, ToRecorder
+
+# The worker is gone: what is open is finished within this time, or left as it is.
+_ORPHANED_SEC = 20.0
+# A process that stands still ends, so that another can go on in its place.
+_HUNG_SEC = 60
+_BEAT_SEC = 5.0
+
+
+def main() -> None:
+    reports = Reports()
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    # The SDK is talkative about what is normal: lost packets, participants that leave.
+    logging.getLogger("livekit").setLevel(logging.ERROR)
+    _warm_up()
+    try:
+        asyncio.run(_serve(reports))
+    finally:
+        reports.close()
+        # Native threads of the SDK may still run, and its own way out waits for them.
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _warm_up() -> None:
+    """Everything that a recording will import, and the SDK's runtime."""
+    import av  # noqa: F401
+    from livekit.rtc._ffi_client import FfiClient
+
+    import adapters.compositor.compositor
+    import adapters.recorder.program
+    import adapters.recorder.session  # noqa: F401
+
+    assert FfiClient.instance is not None
+    gc.collect()
+    gc.freeze()
+
+
+async def _serve(reports: Reports) -> None:
+    commands = Commands(asyncio.get_running_loop(), _orphaned)
+    beating = asyncio.create_task(_beat())
+    reports(Ready())
+    plan = await commands.plan()
+    if plan is not None:
+        try:
+            await _record(plan, commands, reports)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker must know that it was not the plan
+            traceback.print_exc()
+            reports(Broke("INTERNAL", f"the recorder failed: {type(error).__name__}", 500, retry=True))
+    beating.cancel()
+
+
+async def _record(plan: RecorderPlan, commands: Commands, reports: Reports) -> None:
+    source = plan.source
+    if isinstance(source, WebSource) or (isinstance(source, RoomSource) and source.base_url):
+        from adapters.recorder.web import record_page
+
+        await record_page(plan, commands.queue, reports)
+    elif isinstance(source, TrackSource | RoomTracksSource):
+        from adapters.passthrough.record import record_tracks
+
+        await record_tracks(plan, _of(commands.queue), reports)
+    else:
+        from adapters.recorder.session import record_room
+
+        await record_room(plan, commands.queue, reports)
+
+
+async def _of(orders: asyncio.Queue[ToRecorder]) -> AsyncIterator[NewOrders | Finish]:
+    while True:
+        order = await orders.get()
+        if isinstance(order, NewOrders | Finish):
+            yield order
+
+
+async def _beat() -> None:
+    """Ends the process from outside of the interpreter when this loop has not run for long."""
+    while True:
+        faulthandler.dump_traceback_later(_HUNG_SEC, exit=True)
+        await asyncio.sleep(_BEAT_SEC)
+
+
+def _orphaned() -> None:
+    timer = threading.Timer(_ORPHANED_SEC, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The last pictures of one track, and which of them is due."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adapters.compositor.picture import Picture
+
+if TYPE_CHECKING:
+    from adapters.recorder.tap import RawPicture
+
+_KEPT = 8
+# So much a picture may come early or late without another being taken in its place: two clocks that tick almost
+# together would otherwise show one picture twice and leave out the next, again and again.
+_PLAY_SEC = 0.009
+# The SDK's clock is this process's monotonic one; a source whose times are elsewhere is taken by arrival.
+_SANE_SEC = 0.5
+
+_versions = itertools.count(1)
+
+
+class Pictures:
+    """Filled from a thread of the SDK, read by the one that composes. Times are seconds of `time.monotonic`."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[float, RawPicture]] = deque(maxlen=_KEPT)
+        self._lock = Lock()
+        self._shown: Picture | None = None
+        self.arrived = 0
+        self.skipped = 0
+        self.size = (0, 0)
+
+    def put(self, raw: RawPicture, now: float) -> None:
+        taken = raw.taken_us / 1e6
+        if abs(now - taken) > _SANE_SEC:
+            taken = now
+        turned = raw.rotation % 2 == 1
+        self.size = (raw.height, raw.width) if turned else (raw.width, raw.height)
+        with self._lock:
+            self.arrived += 1
+            self._waiting.append((taken, raw))
+
+    def pick(self, due: float) -> Picture | None:
+        """The picture to show at `due`: the newest taken until then, but each in turn where that is nearly so."""
+        chosen: RawPicture | None = None
+        with self._lock:
+            waiting = self._waiting
+            while waiting:
+                taken, raw = waiting[0]
+                if taken > due + (_PLAY_SEC if chosen is None else -_PLAY_SEC):
+                    break
+                if chosen is not None:
+                    self.skipped += 1
+                chosen = raw
+                waiting.popleft()
+        if chosen is not None:
+            self._shown = _upright(chosen)
+        elif self._shown is None:
+            self._shown = self._first()
+        return self._shown
+
+    def _first(self) -> Picture | None:
+        """Something to show at once; it stays in line for its time."""
+        with self._lock:
+            raw = self._waiting[0][1] if self._waiting else None
+        return _upright(raw) if raw is not None else None
+
+    def forget(self) -> None:
+        """The track was not looked at for a while: what is here is old."""
+        with self._lock:
+            self._waiting.clear()
+        self._shown = None
+
+
+def _upright(raw: RawPicture) -> Picture:
+    planes = (raw.y, raw.u, raw.v)
+    if raw.rotation:
+        y, u, v = (np.ascontiguousarray(np.rot90(plane, -raw.rotation)) for plane in planes)
+        planes = (y, u, v)
+    height, width = planes[0].shape
+    return Picture(width, height, planes, next(_versions))

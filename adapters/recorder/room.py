@@ -1,0 +1,335 @@
+"""The room as the recorder sees it: joined by the LiveKit SDK, joined again when the connection is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from livekit import rtc
+from livekit.rtc._ffi_client import FfiClient
+from livekit.rtc._proto.ffi_pb2 import FfiRequest
+
+from adapters.recorder.members import Member, Publication, in_order
+from adapters.recorder.mixer import HZ, Sound
+from adapters.recorder.pictures import Pictures
+from adapters.recorder.scrub import scrubbed
+from adapters.recorder.tap import RawPicture, Stream, Tap
+
+_log = logging.getLogger(__name__)
+_EVENTS: tuple[Any, ...] = (
+    "participant_connected",
+    "participant_disconnected",
+    "track_published",
+    "track_unpublished",
+    "track_muted",
+    "track_unmuted",
+    "participant_name_changed",
+    "participant_permissions_changed",
+    "active_speakers_changed",
+    "reconnected",
+)
+_REASONS = {
+    rtc.DisconnectReason.DUPLICATE_IDENTITY: "evicted",
+    rtc.DisconnectReason.PARTICIPANT_REMOVED: "source_closed",
+    rtc.DisconnectReason.ROOM_DELETED: "source_closed",
+    rtc.DisconnectReason.ROOM_CLOSED: "source_closed",
+}
+_JOIN_TIMEOUT_SEC = 5.0
+_PAUSES_SEC = (0.2, 0.5, 1.0, 2.0)
+_FAREWELL_SEC = 0.5
+
+
+class CannotJoin(Exception):
+    """The message is fit to be shown."""
+
+
+@dataclass(slots=True)
+class Feed:
+    """A subscribed track; one of `pictures` and `sound` is there."""
+
+    publication: rtc.RemoteTrackPublication
+    stream: Stream
+    pictures: Pictures | None = None
+    sound: Sound | None = None
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What was last asked of LiveKit for one publication object; after a reconnection that is another object."""
+
+    publication: rtc.RemoteTrackPublication
+    subscribed: bool = False
+    enabled: bool = True
+    size: tuple[int, int] = (0, 0)
+
+
+@dataclass(slots=True)
+class RecordedRoom:
+    """`changed` is called in the event loop after anything that matters did; `position` tells the mixer's clock.
+
+    `ended` becomes `source_closed`, `evicted` or `connection_lost`. While `lost_since` (monotonic seconds) is set, the
+    members and feeds are those of before.
+    """
+
+    url: str
+    token: str = field(repr=False)
+    changed: Callable[[], None]
+    position: Callable[[], int]
+    give_up_sec: float = 30.0
+    ended: str = ""
+    lost_since: float | None = None
+    members: tuple[Member, ...] = ()
+    speaking: tuple[str, ...] = ()
+    feeds: dict[str, Feed] = field(default_factory=dict)
+    _room: rtc.Room | None = None
+    _tap: Tap | None = None
+    _asked: dict[str, _Asked] = field(default_factory=dict)
+    _rejoining: asyncio.Task[None] | None = None
+    _pending: bool = False
+
+    async def join(self) -> str:
+        """Returns the room's sid. Raise CannotJoin."""
+        loop = asyncio.get_running_loop()
+        if self._tap is None:
+            self._tap = Tap(loop)
+        room = rtc.Room(loop)
+        self._listen(room)
+        options = rtc.RoomOptions(auto_subscribe=False, connect_timeout=_JOIN_TIMEOUT_SEC)
+        self._room = room
+        try:
+            async with asyncio.timeout(_JOIN_TIMEOUT_SEC * 2):
+                await room.connect(self.url, self.token, options)
+        except rtc.ConnectError as error:
+            raise CannotJoin(f"could not join the room: {scrubbed(error.message)}") from None
+        except TimeoutError:
+            raise CannotJoin("could not join the room: LiveKit did not answer in time") from None
+        self.lost_since = None
+        self._refresh()
+        return await room.sid
+
+    async def close(self) -> None:
+        if self._rejoining is not None:
+            self._rejoining.cancel()
+        for feed in self.feeds.values():
+            feed.stream.close()
+        self.feeds.clear()
+        room, self._room = self._room, None
+        if room is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FAREWELL_SEC):
+                    await room.disconnect()
+        if self._tap is not None:
+            self._tap.close()
+
+    def want(self, videos: Mapping[str, tuple[int, int]], sounds: set[str]) -> None:
+        """Subscribe to exactly these: pictures by sid with the size that they are shown in, and sounds.
+
+        A picture that is not wanted any more stays subscribed but is not sent: it is back with its next key frame.
+        """
+        for publication in self._publications():
+            sid = publication.sid
+            asked = self._asked.get(sid)
+            if asked is None or asked.publication is not publication:
+                asked = self._asked[sid] = _Asked(publication)
+            if publication.kind == rtc.TrackKind.KIND_AUDIO:
+                self._subscribe(asked, sid in sounds)
+                continue
+            size = videos.get(sid)
+            if size is not None:
+                self._subscribe(asked, wanted=True)
+            if asked.subscribed:
+                self._enable(asked, size)
+
+    async def delays(self) -> dict[str, tuple[float, int]]:
+        """By sid: the summed seconds that samples or pictures waited in the SDK's jitter buffer, and how many did."""
+        room = self._room
+        if room is None or not room.isconnected():
+            return {}
+        stats = await room.get_rtc_stats()
+        found: dict[str, tuple[float, int]] = {}
+        for one in stats.subscriber_stats:
+            if one.WhichOneof("stats") == "inbound_rtp":
+                inbound = one.inbound_rtp.inbound
+                found[inbound.track_identifier] = (
+                    inbound.jitter_buffer_delay,
+                    inbound.jitter_buffer_emitted_count,
+                )
+        return found
+
+    def _publications(self) -> Iterator[rtc.RemoteTrackPublication]:
+        if self._room is None or self.lost_since is not None:
+            return
+        for participant in self._room.remote_participants.values():
+            yield from participant.track_publications.values()
+
+    def _subscribe(self, asked: _Asked, wanted: bool) -> None:
+        if asked.subscribed != wanted:
+            asked.subscribed = wanted
+            asked.publication.set_subscribed(wanted)
+
+    def _enable(self, asked: _Asked, size: tuple[int, int] | None) -> None:
+        request = FfiRequest()
+        handle = asked.publication._ffi_handle.handle
+        if asked.enabled != (size is not None):
+            asked.enabled = size is not None
+            request.enable_remote_track_publication.track_publication_handle = handle
+            request.enable_remote_track_publication.enabled = asked.enabled
+            FfiClient.instance.request(request)
+            request = FfiRequest()
+        if size is not None and size != asked.size and asked.publication.simulcasted:
+            asked.size = size
+            wanted = request.update_remote_track_publication_dimension
+            wanted.track_publication_handle = handle
+            wanted.width, wanted.height = size
+            FfiClient.instance.request(request)
+
+    def _listen(self, room: rtc.Room) -> None:
+        def current(handler: Callable[..., None]) -> Callable[..., None]:
+            """Events of a connection that was given up mean nothing."""
+            return lambda *args: handler(*args) if room is self._room else None
+
+        for event in _EVENTS:
+            room.on(event, current(lambda *_: self._soon()))
+        room.on("active_speakers_changed", current(self._on_speakers))
+        room.on("track_subscribed", current(self._on_subscribed))
+        room.on("track_unsubscribed", current(self._on_unsubscribed))
+        room.on("reconnecting", current(self._on_reconnecting))
+        room.on("reconnected", current(self._on_reconnected))
+        room.on("disconnected", current(self._on_disconnected))
+
+    def _soon(self) -> None:
+        """Many events come together; they are looked at once."""
+        if not self._pending:
+            self._pending = True
+            asyncio.get_running_loop().call_soon(self._refresh)
+
+    def _refresh(self) -> None:
+        self._pending = False
+        if self._room is not None and self.lost_since is None:
+            self.members = in_order([_member(one) for one in self._room.remote_participants.values()])
+            known = {one.sid for one in self._publications()}
+            for sid in [sid for sid in self.feeds if sid not in known]:
+                self.feeds.pop(sid).stream.close()
+            for sid in [sid for sid in self._asked if sid not in known]:
+                del self._asked[sid]
+        self.changed()
+
+    def _on_speakers(self, speakers: list[rtc.Participant]) -> None:
+        self.speaking = tuple(one.identity for one in speakers)
+
+    def _on_subscribed(
+        self, track: rtc.Track, publication: rtc.RemoteTrackPublication, _: rtc.RemoteParticipant
+    ) -> None:
+        assert self._tap is not None
+        old = self.feeds.pop(publication.sid, None)
+        if old is not None:
+            old.stream.close()
+        if track.kind == rtc.TrackKind.KIND_VIDEO:
+            pictures = Pictures()
+            feed = Feed(publication, self._tap.video(track, self._picture_sink(pictures)), pictures=pictures)
+        else:
+            sound = Sound()
+            position = self.position
+            stream = self._tap.audio(track, lambda samples: sound.put(samples, position()))
+            feed = Feed(publication, stream, sound=sound)
+        self.feeds[publication.sid] = feed
+        self._soon()
+
+    def _picture_sink(self, pictures: Pictures) -> Callable[[RawPicture], None]:
+        loop = asyncio.get_running_loop()
+
+        def sink(raw: RawPicture) -> None:
+            before = pictures.size
+            pictures.put(raw, time.monotonic())
+            if pictures.size != before:
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(self._soon)
+
+        return sink
+
+    def _on_unsubscribed(
+        self, _: rtc.Track, publication: rtc.RemoteTrackPublication, __: rtc.RemoteParticipant
+    ) -> None:
+        if self.lost_since is None and (feed := self.feeds.pop(publication.sid, None)):
+            feed.stream.close()
+            self._soon()
+
+    def _on_reconnecting(self) -> None:
+        if self.lost_since is None:
+            self.lost_since = time.monotonic()
+        self.changed()
+
+    def _on_reconnected(self) -> None:
+        self.lost_since = None
+        self._soon()
+
+    def _on_disconnected(self, reason: Any) -> None:
+        self.ended = _REASONS.get(reason, "")
+        if not self.ended:
+            if self.lost_since is None:
+                self.lost_since = time.monotonic()
+            _log.warning("the connection is lost: %s", rtc.DisconnectReason.Name(reason))
+            self._room = None
+            self._rejoining = asyncio.create_task(self._rejoin())
+        self.changed()
+
+    async def _rejoin(self) -> None:
+        assert self.lost_since is not None
+        until = self.lost_since + self.give_up_sec
+        attempt = 0
+        while time.monotonic() < until:
+            try:
+                await self.join()
+            except CannotJoin as error:
+                _log.warning("%s", error)
+                self._room = None
+            else:
+                return
+            await asyncio.sleep(_PAUSES_SEC[min(attempt, len(_PAUSES_SEC) - 1)])
+            attempt += 1
+        self.ended = "connection_lost"
+        self.changed()
+
+
+def _member(participant: rtc.RemoteParticipant) -> Member:
+    return Member(
+        identity=participant.identity,
+        name=participant.name,
+        kind=_name(rtc.ParticipantKind, participant.kind, "PARTICIPANT_KIND_"),
+        joined_at=participant._info.joined_at,
+        hidden=participant._info.permission.hidden,
+        publications=tuple(_publication(one) for one in participant.track_publications.values()),
+    )
+
+
+def _publication(one: rtc.RemoteTrackPublication) -> Publication:
+    return Publication(
+        sid=one.sid,
+        media="video" if one.kind == rtc.TrackKind.KIND_VIDEO else "audio",
+        source=_SOURCES.get(one.source, "unknown"),
+        codec=one.mime_type.partition("/")[2].lower(),
+        width=one.width,
+        height=one.height,
+        muted=one.muted,
+    )
+
+
+def _name(kinds: Any, number: int, prefix: str) -> str:
+    try:
+        return str(kinds.Name(number)).removeprefix(prefix).lower()
+    except ValueError:
+        return "unknown"
+
+
+_SOURCES = {
+    rtc.TrackSource.SOURCE_CAMERA: "camera",
+    rtc.TrackSource.SOURCE_MICROPHONE: "microphone",
+    rtc.TrackSource.SOURCE_SCREENSHARE: "screen_share",
+    rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO: "screen_share_audio",
+}
+__all__ = ["HZ", "CannotJoin", "Feed", "RecordedRoom"]

@@ -1,0 +1,432 @@
+"""One recording of a composed source: joins, waits for what is to be recorded, records, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapters.recorder.lipsync import LipSync
+from adapters.recorder.members import Member, Publication
+from adapters.recorder.mixer import Voice
+from adapters.recorder.room import CannotJoin, Feed, RecordedRoom
+from adapters.recorder.stage import Show, stage_of
+from adapters.recorder.timeline import Clock, Scene, Timeline
+from server.domain.egress import MediaSource, ParticipantSource, RoomSource, TrackCompositeSource
+from server.domain.layout import arrange
+from server.ports.recorder import (
+    Active,
+    Broke,
+    Ended,
+    Finish,
+    FromRecorder,
+    Joined,
+    Measured,
+    NewOrders,
+    RecorderPlan,
+    ToRecorder,
+    TrackSeen,
+)
+
+if TYPE_CHECKING:
+    from adapters.recorder.program import Program
+
+Report = Callable[[FromRecorder], None]
+_SOURCE_WAIT_SEC = 30.0
+_JOIN_TRIES = 3
+_JOIN_PAUSE_SEC = 0.5
+# A lost connection shows the last pictures for so long, then says so.
+_FREEZE_SEC = 3.0
+_MEASURE_SEC = 1.0
+_LOST_CARD = "Connection lost, trying again"
+_PAUSE_CARD = "Paused"
+
+
+async def record_room(plan: RecorderPlan, orders: asyncio.Queue[ToRecorder], report: Report) -> None:
+    """Until an order to finish or the end of the source; reports `Ended` or `Broke` last."""
+    await _Session(plan, orders, report).run()
+
+
+class _Over(Exception):
+    """Nothing more is to be recorded."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Impossible(Exception):
+    """It can't be recorded: `report` tells why."""
+
+    def __init__(self, report: Broke) -> None:
+        super().__init__(report.message)
+        self.report = report
+
+
+class _Session:
+    def __init__(self, plan: RecorderPlan, orders: asyncio.Queue[ToRecorder], report: Report) -> None:
+        self._plan = plan
+        self._orders = orders
+        self._report = report
+        source = plan.source
+        assert isinstance(source, RoomSource | ParticipantSource | TrackCompositeSource | MediaSource)
+        self._source = source
+        self._stage = stage_of(source)
+        self._clock = Clock()
+        self._room = RecordedRoom(plan.url, plan.token, self._on_change, self._clock.position)
+        self._state = NewOrders(plan.layout, plan.paused, plan.destinations)
+        self._show = Show()
+        self._speaker: str | None = None
+        self._lips = LipSync()
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        self._finish = False
+        self._failure: Exception | None = None
+        self._program: Program | None = None
+        self._timeline: Timeline | None = None
+        self._had_destinations = bool(plan.destinations)
+        self._seen: dict[str, TrackSeen] = {}
+
+    async def run(self) -> None:
+        following = asyncio.create_task(self._follow(), name="orders")
+        try:
+            await self._find()
+            reason = await self._record()
+        except _Over as over:
+            reason = over.reason
+        except _Impossible as impossible:
+            await self._room.close()
+            await self._close_program()
+            self._report(impossible.report)
+            return
+        finally:
+            following.cancel()
+        await self._end(reason)
+
+    # --- before the first frame
+
+    async def _find(self) -> None:
+        """Joins and waits until there is something to record."""
+        room_id = await self._join()
+        if not await self._until(lambda: bool(self._show.wrong) or not self._show.missing, _SOURCE_WAIT_SEC):
+            raise _Impossible(Broke("EGRESS_FAILED", self._show.missing, 404))
+        if self._show.wrong:
+            raise _Impossible(Broke("EGRESS_FAILED", self._show.wrong, 400))
+        self._report(Joined(room_id, publisher_identity=self._publisher()))
+        await self._until(lambda: not self._show.idle)
+
+    async def _join(self) -> str:
+        joining = asyncio.create_task(self._try_to_join())
+        stopping = asyncio.create_task(self._until(lambda: self._finish))
+        done, _ = await asyncio.wait({joining, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if joining in done:
+            stopping.cancel()
+            return joining.result()
+        joining.cancel()
+        raise _Over("stopped")
+
+    async def _try_to_join(self) -> str:
+        for left in reversed(range(_JOIN_TRIES)):
+            try:
+                return await self._room.join()
+            except CannotJoin as error:
+                if not left:
+                    raise _Impossible(Broke("EGRESS_FAILED", str(error), 500, retry=True)) from error
+                await asyncio.sleep(_JOIN_PAUSE_SEC)
+        raise AssertionError
+
+    def _publisher(self) -> str:
+        match self._source:
+            case ParticipantSource(identity=identity):
+                return identity
+            case TrackCompositeSource(audio_track_id=audio, video_track_id=video):
+                for member in self._room.members:
+                    if any(one.sid == (video or audio) for one in member.publications):
+                        return member.identity
+        return ""
+
+    async def _until(self, condition: Callable[[], bool], timeout_sec: float | None = None) -> bool:
+        """Waits for it; False after the time. Raise _Over when there is no point in waiting."""
+        deadline = None if timeout_sec is None else time.monotonic() + timeout_sec
+        while not condition():
+            if reason := self._reason_to_end():
+                raise _Over(reason)
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            self._woken.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+        return True
+
+    # --- recording
+
+    async def _record(self) -> str:
+        await self._open()
+        await self._until(self._has_pictures, self._plan.wait_for_others)
+        assert self._timeline is not None
+        self._on_change()
+        self._timeline.start()
+        while True:
+            try:
+                await self._until(lambda: False, _MEASURE_SEC)
+            except _Over as over:
+                return over.reason
+            await self._measure()
+
+    async def _open(self) -> None:
+        """The encoders take their time to open, in which pictures are on their way already."""
+        from adapters.recorder.program import Program
+        from adapters.recorder.streaming import stream_resolver
+
+        plan = self._plan
+        resolve = stream_resolver(allow_private=plan.allow_private_urls)
+        self._program = await asyncio.to_thread(Program, plan, self._report, resolve=resolve)
+        video = plan.encoding.video
+        compositor = None
+        if video is not None:
+            from adapters.compositor.compositor import Compositor
+
+            compositor = Compositor(video.width, video.height, video.fps)
+        self._timeline = Timeline(
+            self._program,
+            compositor,
+            self._clock,
+            fps=video.fps if video is not None else 0,
+            with_audio=plan.encoding.audio is not None,
+            began=self._on_began,
+            failed=self._on_failed,
+        )
+        self._apply(self._state)
+
+    def _has_pictures(self) -> bool:
+        """Whether everybody who is to be seen can be."""
+        awaited = self._tiles()
+        feeds = self._room.feeds
+        return all(
+            (feed := feeds.get(sid)) is not None and feed.pictures is not None and feed.pictures.arrived > 0
+            for sid in awaited
+        )
+
+    def _on_began(self, started_at: int) -> None:
+        """In the timeline's thread, before its first frame."""
+        if self._plan.container:
+            sidecar = Path(self._plan.folder) / f"part-{self._plan.part:03d}.json"
+            sidecar.write_text(json.dumps({"startedAt": started_at}))
+        self._report(Active(started_at))
+
+    def _on_failed(self, error: Exception) -> None:
+        """In the timeline's thread."""
+        self._failure = error
+        self._loop.call_soon_threadsafe(self._woken.set)
+
+    def _reason_to_end(self) -> str:
+        if self._failure is not None:
+            code = "STORAGE_UPLOAD_FAILED" if isinstance(self._failure, OSError) else "INTERNAL"
+            raise _Impossible(Broke(code, f"could not record: {self._failure}", 500)) from self._failure
+        if self._finish:
+            return "stopped"
+        if self._room.ended:
+            return self._room.ended
+        if self._show.over and self._room.lost_since is None:
+            return "source_closed"
+        return self._limit() or self._streams_over()
+
+    def _limit(self) -> str:
+        limit = self._plan.max_sec
+        return "limit" if limit and self._timeline is not None and self._timeline.seconds >= limit else ""
+
+    def _streams_over(self) -> str:
+        plan = self._plan
+        if (
+            self._program is None
+            or plan.container
+            or plan.segment_sec
+            or plan.images
+            or not self._had_destinations
+        ):
+            return ""
+        if not self._state.destinations:
+            return "streams_ended"
+        return "" if self._program.running_streams else "streams_failed"
+
+    async def _measure(self) -> None:
+        try:
+            delays = await self._room.delays()
+        except (RuntimeError, TimeoutError):
+            delays = {}
+        if delays:
+            self._lips.measure(delays, self._pairs())
+        self._on_change()
+        self._report(self._measured())
+
+    def _measured(self) -> Measured:
+        assert self._timeline is not None
+        assert self._program is not None
+        counts = self._timeline.counts
+        return Measured(
+            self._program.duration_ms,
+            counts.composed,
+            counts.repeated,
+            counts.dropped,
+            round(self._lips.offset_ms, 1),
+            self._program.bytes_written,
+            tuple(counts.gaps),
+        )
+
+    # --- what the next frame is made of
+
+    def _on_change(self) -> None:
+        """After anything that may change what is recorded."""
+        room = self._room
+        sizes = {
+            sid: feed.pictures.size
+            for sid, feed in room.feeds.items()
+            if feed.pictures is not None and feed.pictures.arrived
+        }
+        self._show = self._stage.show(room.members, room.speaking, sizes)
+        self._choose_speaker()
+        tiles = self._tiles()
+        room.want(tiles, set(self._show.audio) if self._plan.encoding.audio is not None else set())
+        self._note_tracks()
+        if self._timeline is not None:
+            self._timeline.scene = self._scene()
+        self._woken.set()
+
+    def _choose_speaker(self) -> None:
+        shown = {track.identity for track in self._show.tracks}
+        if self._speaker not in shown:
+            self._speaker = None
+        for identity in self._room.speaking:
+            if identity in shown:
+                self._speaker = identity
+                return
+
+    def _layout(self) -> str:
+        return (
+            self._state.layout or self._plan.layout
+            if isinstance(self._source, RoomSource)
+            else "single-speaker"
+        )
+
+    def _tiles(self) -> dict[str, tuple[int, int]]:
+        """The sizes that pictures are shown in, by sid."""
+        video = self._plan.encoding.video
+        if video is None:
+            return {}
+        tracks = {one.id: one for one in self._show.tracks if one.source != "avatar"}
+        tiles = arrange(self._layout(), self._show.tracks, self._speaker, video.width, video.height)
+        return {
+            tile.track_id: (tile.rect.width, tile.rect.height) for tile in tiles if tile.track_id in tracks
+        }
+
+    def _scene(self) -> Scene:
+        feeds = self._room.feeds
+        lost = self._room.lost_since
+        card = _PAUSE_CARD if self._state.paused == "card" else ""
+        if lost is not None and time.monotonic() - lost > _FREEZE_SEC:
+            card = card or _LOST_CARD
+        pictures = {sid: feed.pictures for sid, feed in feeds.items() if feed.pictures is not None}
+        shown = {one.id for one in self._show.tracks}
+        return Scene(
+            self._layout(),
+            self._show.tracks,
+            self._speaker,
+            {sid: one for sid, one in pictures.items() if sid in shown},
+            dict(self._lips.holds),
+            self._voices(feeds),
+            card,
+            silent=bool(self._state.paused),
+        )
+
+    def _voices(self, feeds: Mapping[str, Feed]) -> dict[str, Voice]:
+        return {
+            sid: Voice(feeds[sid].sound, channel)  # type: ignore[arg-type]
+            for sid, channel in self._show.audio.items()
+            if sid in feeds and feeds[sid].sound is not None
+        }
+
+    def _pairs(self) -> dict[str, str]:
+        """Which sound belongs to which picture."""
+        pairs: dict[str, str] = {}
+        for member in self._room.members:
+            for video, audio in (("camera", "microphone"), ("screen_share", "screen_share_audio")):
+                pictures, sounds = member.published("video", video), member.published("audio", audio)
+                if pictures and sounds:
+                    pairs[pictures[-1].sid] = sounds[-1].sid
+        return {video: audio for video, audio in pairs.items() if {video, audio} <= self._room.feeds.keys()}
+
+    def _note_tracks(self) -> None:
+        """Reports tracks as they begin and end to take part."""
+        now = round(self._timeline.seconds * 1000) if self._timeline is not None else 0
+        feeds = self._room.feeds
+        known: dict[str, tuple[Member, Publication]] = {
+            one.sid: (member, one) for member in self._room.members for one in member.publications
+        }
+        for sid in feeds.keys() & known.keys() - self._seen.keys():
+            member, one = known[sid]
+            self._seen[sid] = TrackSeen(sid, member.identity, one.media, one.codec, now)
+            self._report(self._seen[sid])
+        for sid in self._seen.keys() - feeds.keys():
+            self._track_ended(sid, now)
+
+    def _track_ended(self, sid: str, now: int) -> None:
+        seen = self._seen.pop(sid)
+        self._report(
+            TrackSeen(seen.sid, seen.identity, seen.media, seen.codec, seen.start_ms, max(now, seen.start_ms))
+        )
+
+    # --- orders and the end
+
+    async def _follow(self) -> None:
+        while not isinstance(order := await self._orders.get(), Finish):
+            if isinstance(order, NewOrders):
+                self._apply(order)
+        self._finish = True
+        self._woken.set()
+
+    def _apply(self, order: NewOrders) -> None:
+        program, timeline = self._program, self._timeline
+        if timeline is not None and program is not None:
+            if order.destinations != self._state.destinations:
+                destinations = order.destinations
+                timeline.call(lambda: program.set_destinations(destinations))
+            timeline.cut(order.paused == "cut")
+        self._had_destinations = self._had_destinations or bool(order.destinations)
+        self._state = order
+        self._on_change()
+
+    async def _end(self, reason: str) -> None:
+        now = time.time_ns()
+        timeline = self._timeline
+        if timeline is not None:
+            await asyncio.to_thread(timeline.stop)
+        media = timeline is not None and timeline.counts.composed > 0
+        closing = asyncio.create_task(self._room.close())
+        if media and timeline is not None:
+            for sid in list(self._seen):
+                self._track_ended(sid, round(timeline.seconds * 1000))
+        problem = await self._close_program()
+        if problem is None and media and self._program is not None:
+            self._report(self._measured())
+            now = self._program.started_at + self._program.duration_ms * 1_000_000
+        await closing
+        self._report(problem or Ended(reason, now, media))
+
+    async def _close_program(self) -> Broke | None:
+        """What of it can be written, is."""
+        if self._timeline is not None:
+            await asyncio.to_thread(self._timeline.stop)
+        if self._program is None:
+            return None
+        try:
+            await asyncio.to_thread(self._program.finish)
+        except OSError as error:
+            return Broke("STORAGE_UPLOAD_FAILED", f"could not record: {error}", 500)
+        return None

@@ -1,0 +1,206 @@
+"""The recorder's clock: at the plan's rate it composes a picture and mixes the sound beside it, into the program."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adapters.recorder.mixer import HZ, Voice, mix
+
+if TYPE_CHECKING:
+    import av
+
+    from adapters.compositor.compositor import Compositor
+    from adapters.compositor.picture import Picture
+    from adapters.recorder.pictures import Pictures
+    from adapters.recorder.program import Program
+    from server.domain.layout import StageTrack
+
+# Sound is mixed for a whole frame's time at its beginning, so it is held back by one frame and what arrival is uneven.
+HOLD_SEC = 0.065
+# Later than this is no hiccup: the machine stood still, and time is left out rather than made up for.
+_STALL_SEC = 2.0
+_AUDIO_ONLY_RATE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the next frame is made of; replaced as a whole. `holds` in seconds, by track id, where it is not the usual.
+
+    `card` is a text that stands in for everything, as `silent` does for the sound.
+    """
+
+    layout: str = "grid"
+    tracks: tuple[StageTrack, ...] = ()
+    speaker: str | None = None
+    pictures: Mapping[str, Pictures] = field(default_factory=dict)
+    holds: Mapping[str, float] = field(default_factory=dict)
+    voices: Mapping[str, Voice] = field(default_factory=dict)
+    card: str = ""
+    silent: bool = False
+
+
+@dataclass(slots=True)
+class Counts:
+    """`composed` are all frames; `repeated` those for which there was no time; `dropped` those left out by a stall."""
+
+    composed: int = 0
+    repeated: int = 0
+    dropped: int = 0
+    gaps: list[Mapping[str, int | str]] = field(default_factory=list)
+
+
+class Clock:
+    """Positions of the mixer: samples since the process began to record."""
+
+    def __init__(self) -> None:
+        self._origin = time.monotonic()
+
+    def position(self, at: float | None = None) -> int:
+        return int(((time.monotonic() if at is None else at) - self._origin) * HZ)
+
+
+class Timeline:
+    """Runs in one thread of its own from `start` to `stop`; nothing else may touch the program meanwhile.
+
+    `began` is called in that thread before the first frame, with ns since 1970; `failed` when the program refuses.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        compositor: Compositor | None,
+        clock: Clock,
+        *,
+        fps: int,
+        with_audio: bool,
+        began: Callable[[int], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self._program = program
+        self._compositor = compositor
+        self._clock = clock
+        self._rate = fps if compositor is not None else _AUDIO_ONLY_RATE
+        self._with_audio = with_audio
+        self._began = began
+        self._failed = failed
+        self.scene = Scene()
+        self.counts = Counts()
+        self._calls: list[Callable[[], None]] = []
+        self._stop = threading.Event()
+        self._cut = False
+        self._goes_on = threading.Event()
+        self._goes_on.set()
+        self._thread = threading.Thread(target=self._run, name="timeline", daemon=True)
+        self._start = 0.0
+        self._number = 0
+        self._frame: av.VideoFrame | None = None
+        self._card: tuple[str, av.VideoFrame] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """What has been recorded."""
+        return self._number / self._rate
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Waits for the frame in hand."""
+        self._stop.set()
+        self._goes_on.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def cut(self, on: bool) -> None:
+        """From now on nothing is recorded, or again."""
+        if on:
+            self._goes_on.clear()
+        else:
+            self._goes_on.set()
+
+    def call(self, action: Callable[[], None]) -> None:
+        """Runs `action` between two frames: the program belongs to this thread."""
+        self._calls.append(action)
+
+    def _run(self) -> None:
+        try:
+            self._tick_until_stopped()
+        except Exception as error:  # noqa: BLE001 - whatever it is ends the recording and is told
+            self._failed(error)
+
+    def _tick_until_stopped(self) -> None:
+        now = time.monotonic()
+        self._start = now
+        self._program.started_at = time.time_ns() - int(HOLD_SEC * 1e9)
+        self._began(self._program.started_at)
+        while not self._stop.is_set():
+            if not self._goes_on.is_set():
+                self._wait_out_cut()
+                continue
+            due = self._start + self._number / self._rate
+            now = time.monotonic()
+            if now < due:
+                self._stop.wait(due - now)
+                continue
+            while self._calls:
+                self._calls.pop(0)()
+            if now - due > _STALL_SEC:
+                self._leave_out(now - due, "stalled")
+                continue
+            self._emit(due, late=now - due > 1 / self._rate)
+
+    def _wait_out_cut(self) -> None:
+        self._goes_on.wait()
+        gone = time.monotonic() - (self._start + self._number / self._rate)
+        if gone > 0 and not self._stop.is_set():
+            self._leave_out(gone, "paused")
+
+    def _leave_out(self, seconds: float, reason: str) -> None:
+        frames = max(1, int(seconds * self._rate))
+        if reason == "stalled":
+            self.counts.dropped += frames
+        gone = frames / self._rate
+        self._start += gone
+        self._program.started_at += int(gone * 1e9)
+        self.counts.gaps.append(
+            {"startMs": round(self.seconds * 1000), "durationMs": round(gone * 1000), "reason": reason}
+        )
+
+    def _emit(self, due: float, *, late: bool) -> None:
+        scene = self.scene
+        number = self._number
+        if self._compositor is not None:
+            if late and self._frame is not None:
+                self.counts.repeated += 1
+            else:
+                self._frame = self._compose(self._compositor, scene, due)
+            self._program.video(self._frame, number)
+        self.counts.composed += 1
+        if self._with_audio:
+            first, end = number * HZ // self._rate, (number + 1) * HZ // self._rate
+            if scene.silent:
+                samples = np.zeros((end - first, 2), np.int16)
+            else:
+                base = self._clock.position(self._start - HOLD_SEC)
+                samples = mix(scene.voices, base + first, end - first)
+            self._program.audio(samples)
+        self._number += 1
+
+    def _compose(self, compositor: Compositor, scene: Scene, due: float) -> av.VideoFrame:
+        if scene.card:
+            if self._card is None or self._card[0] != scene.card:
+                self._card = (scene.card, compositor.card(scene.card))
+            return self._card[1]
+        pictures: dict[str, Picture] = {}
+        for sid, waiting in scene.pictures.items():
+            picture = waiting.pick(due - scene.holds.get(sid, HOLD_SEC))
+            if picture is not None:
+                pictures[sid] = picture
+        frame, _ = compositor.compose(scene.layout, scene.tracks, scene.speaker, pictures, due)
+        return frame
