@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from livekit.protocol.rtc import JoinResponse, LeaveRequest, SignalResponse
 
 # How long a broken connection may stay broken.
-REJOIN_SEC = 60.0
+REJOIN_SEC = 30.0
 _REPORT_EVERY_SEC = 1.0
 _SERVICE_EVERY_SEC = 0.02
 
