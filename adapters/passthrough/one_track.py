@@ -142,8 +142,8 @@ class OneTrack:
         clock = writer.file.clock
         gaps: tuple[Mapping[str, int | str], ...] = tuple(
             {
-                "at_ms": start * 1000 // clock,
-                "duration_ms": (end - start) * 1000 // clock,
+                "startMs": start * 1000 // clock,
+                "durationMs": (end - start) * 1000 // clock,
                 "reason": "connection",
             }
             for start, end in writer.gaps
@@ -226,7 +226,11 @@ class OneTrack:
         writer.file.path.with_suffix(".json").write_text(json.dumps(facts))
 
     def _missed(self) -> None:
-        self._end(Broke("EGRESS_FAILED", f"track {self._id} not found", 404))
+        if self._plan.part:
+            # Earlier parts hold it; it went while nobody was listening.
+            self._end(Ended("source_closed", time.time_ns(), media=False))
+        else:
+            self._end(Broke("EGRESS_FAILED", f"track {self._id} not found", 404))
 
     def _end(self, how: Ended | Broke) -> None:
         if not self.outcome.done():

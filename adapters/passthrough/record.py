@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from adapters.passthrough.room import Listener, Room, RoomLeft
@@ -19,7 +19,6 @@ from server.ports.recorder import (
     Measured,
     NewOrders,
     RecorderPlan,
-    ToRecorder,
 )
 
 _TICK_SEC = 1.0
@@ -53,11 +52,11 @@ class Recording(Listener, Protocol):
 
 
 async def record_tracks(
-    plan: RecorderPlan, orders: asyncio.Queue[ToRecorder], report: Callable[[FromRecorder], None]
+    plan: RecorderPlan, orders: AsyncIterator[NewOrders | Finish], report: Callable[[FromRecorder], None]
 ) -> None:
     """Records until it is told to finish, the source ends or a limit is reached; reports `Ended` or `Broke` last.
 
-    Sources: `TrackSource`, `RoomTracksSource`.
+    The end of `orders` means `Finish`. Sources: `TrackSource`, `RoomTracksSource`.
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[Ended | Broke] = loop.create_future()
@@ -106,11 +105,12 @@ async def _follow(room: Room, outcome: asyncio.Future[Ended | Broke]) -> None:
 
 
 async def _obey(
-    recording: Recording, orders: asyncio.Queue[ToRecorder], outcome: asyncio.Future[Ended | Broke]
+    recording: Recording, orders: AsyncIterator[NewOrders | Finish], outcome: asyncio.Future[Ended | Broke]
 ) -> None:
-    while not isinstance(order := await orders.get(), Finish):
-        if isinstance(order, NewOrders):
-            recording.order(order)
+    async for order in orders:
+        if isinstance(order, Finish):
+            break
+        recording.order(order)
     settle(outcome, Ended("stopped", time.time_ns()))
 
 
