@@ -1,0 +1,210 @@
+"""Starts recorder processes and speaks with them: one for each egress, one more kept warm."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import structlog
+
+import adapters
+from adapters.recorder.scrub import scrubbed
+from server.domain.json_form import from_json, to_json
+from server.ports.recorder import Broke, Ended, FromRecorder, Ready, RecorderDied, RecorderPlan, ToRecorder
+
+_log = structlog.get_logger("recorder")
+_ROOT = Path(adapters.__file__).parents[1]
+_MAX_LINE_BYTES = 1 << 20
+_LINE_CHARS = 2000
+_KEPT_LINES = 5
+_READY_SEC = 30.0
+_FAREWELL_SEC = 5.0
+# Nothing of the server's own settings, which hold its secrets. Chromium wants a home, the resolver its files.
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
+
+
+class Recorder:
+    """One process, the leader of its own group; implements `server.ports.recorder.RecorderProcess`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._last_words: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._listening = asyncio.create_task(self._listen(), name="recorder's log")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def until_ready(self) -> None:
+        """Raise RecorderDied when it does not come up."""
+        try:
+            async with asyncio.timeout(_READY_SEC):
+                report = await self._next()
+        except TimeoutError:
+            await self.kill()
+            raise RecorderDied("the recorder did not start in time") from None
+        if not isinstance(report, Ready):
+            raise RecorderDied(f"the recorder said {type(report).__name__} first")
+
+    async def send(self, order: ToRecorder) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(to_json(order)).encode() + b"\n")
+            await self._process.stdin.drain()
+        except (ConnectionError, RuntimeError):
+            raise RecorderDied("the recorder takes no more orders") from None
+
+    async def reports(self) -> AsyncIterator[FromRecorder]:
+        while True:
+            report = await self._next()
+            if isinstance(report, Ended | Broke):
+                # Its files are whole; what is left of it is of no use.
+                yield report
+                await self._leave()
+                return
+            yield report
+
+    async def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
+        await self._listening
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    async def dismiss(self) -> None:
+        """Ends one that has nothing to do; it reads the end of its orders."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        await self._leave()
+
+    async def _leave(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SEC):
+                await self._process.wait()
+        # What it started, as a browser, does not outlive it.
+        await self.kill()
+
+    async def _next(self) -> FromRecorder:
+        assert self._process.stdout is not None
+        try:
+            line = await self._process.stdout.readline()
+        except ValueError:
+            line = b""
+        if not line.endswith(b"\n"):
+            raise RecorderDied(await self._how_it_died())
+        try:
+            report: FromRecorder = from_json(FromRecorder, json.loads(line))
+        except (KeyError, TypeError, ValueError):
+            raise RecorderDied("the recorder's report can't be read") from None
+        return report
+
+    async def _how_it_died(self) -> str:
+        await self.kill()
+        code = self._process.returncode or 0
+        how = f"by signal {-code}" if code < 0 else f"with code {code}"
+        return (
+            f"the recorder ended {how}: {self._last_words[-1]}"
+            if self._last_words
+            else f"the recorder ended {how}"
+        )
+
+    async def _listen(self) -> None:
+        """Its standard error goes to our log, without what opens doors."""
+        assert self._process.stderr is not None
+        while True:
+            try:
+                line = await self._process.stderr.readline()
+            except ValueError:
+                continue
+            if not line:
+                return
+            text = scrubbed(line.decode(errors="replace").rstrip())[:_LINE_CHARS]
+            if text:
+                self._last_words.append(text)
+                _log.warning(text, pid=self._process.pid)
+
+
+class RecorderPool:
+    """Implements `server.ports.recorder.Recorders`.
+
+    `nice` is the processes' niceness, 0 by default: they keep time with people, unlike conversions. The warm process
+    is started with the first call of `start` or by `warm_up`, and again each time when it was taken.
+    """
+
+    def __init__(self, *, nice: int = 0, environment: Mapping[str, str] | None = None) -> None:
+        self._nice = nice
+        self._environment = dict(os.environ if environment is None else environment)
+        self._spare: asyncio.Task[Recorder] | None = None
+        self._closed = False
+
+    def warm_up(self) -> None:
+        """Have one ready for the first plan."""
+        if self._spare is None and not self._closed:
+            self._spare = asyncio.create_task(self._make(), name="spare recorder")
+
+    async def start(self, plan: RecorderPlan) -> Recorder:
+        """Raise RecorderDied when none can be started."""
+        recorder = await self._take()
+        await recorder.send(plan)
+        self.warm_up()
+        return recorder
+
+    async def aclose(self) -> None:
+        self._closed = True
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return
+        try:
+            recorder = await spare
+        except RecorderDied:
+            return
+        await recorder.dismiss()
+
+    async def _take(self) -> Recorder:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            try:
+                recorder = await spare
+            except RecorderDied as death:
+                _log.warning(str(death))
+            else:
+                if recorder.alive:
+                    return recorder
+        return await self._make()
+
+    async def _make(self) -> Recorder:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            "adapters.recorder",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=_MAX_LINE_BYTES,
+            env=self._child_environment(),
+            start_new_session=True,
+        )
+        if self._nice:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, process.pid, self._nice)
+        recorder = Recorder(process)
+        await recorder.until_ready()
+        return recorder
+
+    def _child_environment(self) -> dict[str, str]:
+        passed = {name: self._environment[name] for name in _PASSED_ON if name in self._environment}
+        # Few arenas: dozens of threads allocate pictures, and each arena keeps what was freed in it.
+        return {**passed, "PYTHONPATH": str(_ROOT), "MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,164 @@
+"""What the tests of recorders share: a plan for a room, the process, its reports, and a look at what it wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from livekit.api import AccessToken, VideoGrants
+
+from adapters.recorder.process import Recorder, RecorderPool
+from server.domain.egress import AudioEncoding, Encoding, RoomSource, Source, VideoEncoding
+from server.ports.recorder import Active, Broke, Ended, FromRecorder, RecorderDied, RecorderPlan
+from tests.marks import beeps, is_flash, read_number
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from server.domain.layout import Rect
+    from tests.servers.livekit import LiveKitServer
+
+T = TypeVar("T")
+SMALL = Encoding(VideoEncoding(width=640, height=360, kbps=1500), AudioEncoding())
+
+
+def recorder_token(server: LiveKitServer, room: str, identity: str) -> str:
+    grants = VideoGrants(
+        room_join=True,
+        room=room,
+        can_subscribe=True,
+        can_publish=False,
+        can_publish_data=False,
+        hidden=True,
+        recorder=True,
+    )
+    token = AccessToken(server.address.api_key, server.address.api_secret).with_identity(identity)
+    return token.with_kind("egress").with_grants(grants).with_ttl(timedelta(hours=1)).to_jwt()
+
+
+def plan_for(
+    server: LiveKitServer, room: str, folder: Path, source: Source | None = None, **more: Any
+) -> RecorderPlan:
+    """A small MP4 of the room; `more` changes fields of the plan."""
+    egress_id = f"EG_{uuid.uuid4().hex[:12]}"
+    plan = RecorderPlan(
+        egress_id,
+        server.address.public_url,
+        recorder_token(server, room, egress_id),
+        source or RoomSource(),
+        SMALL,
+        str(folder),
+        container="mp4",
+    )
+    return replace(plan, **more)
+
+
+@dataclass(slots=True)
+class Run:
+    """A recorder at work and what it has said."""
+
+    recorder: Recorder
+    said: list[FromRecorder] = field(default_factory=list)
+    death: RecorderDied | None = None
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def listen(self) -> None:
+        try:
+            async for report in self.recorder.reports():
+                self.said.append(report)
+                self._news.set()
+        except RecorderDied as death:
+            self.death = death
+        self._news.set()
+
+    def all(self, kind: type[T]) -> list[T]:
+        return [one for one in self.said if isinstance(one, kind)]
+
+    async def hears(self, kind: type[T], within: float = 20.0) -> T:
+        """The first report of this kind."""
+        async with asyncio.timeout(within):
+            while not self.all(kind):
+                self._news.clear()
+                end = [one for one in self.said if isinstance(one, Ended | Broke)]
+                if end or self.death:
+                    raise AssertionError(f"no {kind.__name__} before {end or self.death}")
+                await self._news.wait()
+        return self.all(kind)[0]
+
+    async def records(self, seconds: float) -> None:
+        """Waits until so much time of the recording has passed."""
+        await self.hears(Active)
+        await asyncio.sleep(seconds)
+
+
+@contextlib.asynccontextmanager
+async def recording(pool: RecorderPool, plan: RecorderPlan) -> AsyncIterator[Run]:
+    run = Run(await pool.start(plan))
+    listening = asyncio.create_task(run.listen())
+    try:
+        yield run
+    finally:
+        await run.recorder.kill()
+        await listening
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """A decoded file: luma per frame, presentation times in seconds, mono sound in -1…1."""
+
+    lumas: list[NDArray[np.uint8]]
+    times: list[float]
+    sound: NDArray[np.float32]
+    hz: int
+
+    @classmethod
+    def read(cls, path: Path) -> Footage:
+        import av
+
+        lumas, times, blocks, hz, sound_from = [], [], [], 48_000, None
+        with av.open(str(path)) as file:
+            for frame in file.decode():
+                if isinstance(frame, av.VideoFrame):
+                    lumas.append(frame.to_ndarray(format="gray8"))
+                    times.append(float(frame.time or 0.0))
+                else:
+                    assert isinstance(frame, av.AudioFrame)
+                    hz = frame.sample_rate
+                    sound_from = frame.time if sound_from is None else sound_from
+                    blocks.append(frame.to_ndarray().mean(axis=0))
+        sound = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+        lead = round((sound_from or 0.0) * hz)
+        sound = np.concatenate([np.zeros(max(lead, 0), np.float32), sound[max(-lead, 0) :]])
+        return cls(lumas, times, sound.astype(np.float32), hz)
+
+    def in_rect(self, rect: Rect | None = None) -> list[NDArray[np.uint8]]:
+        if rect is None:
+            return self.lumas
+        return [one[rect.y : rect.y + rect.height, rect.x : rect.x + rect.width] for one in self.lumas]
+
+    def numbers(self, rect: Rect | None = None) -> list[int | None]:
+        return [read_number(one) for one in self.in_rect(rect)]
+
+    def flashes(self, rect: Rect | None = None) -> list[float]:
+        """When flashes begin."""
+        on = [is_flash(one) for one in self.in_rect(rect)]
+        return [self.times[index] for index in range(1, len(on)) if on[index] and not on[index - 1]]
+
+    def beeps(self) -> list[float]:
+        return beeps(self.sound, self.hz)
+
+    def offsets(self, rect: Rect | None = None) -> list[float]:
+        """Sound minus picture in seconds, for each flash with a beep near."""
+        heard = self.beeps()
+        return [
+            min(near, key=abs)
+            for flash in self.flashes(rect)
+            if (near := [beep - flash for beep in heard if abs(beep - flash) < 0.4])
+        ]
