@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 from server.clock import Clock, iso_millis
 from server.domain.egress import Egress, EgressStatus, Recording, StreamResult, StreamStatus, shown_status
 from server.domain.webhook import NewEvent
+from server.egress.outcome import whole_seconds
 from server.ports.jobs import EventRecorder
 from server.ports.unit_of_work import UnitOfWork
 from server.webhooks.envelopes import core_event, rtcstack_event
@@ -101,11 +101,6 @@ def streams_failed(egress: Egress) -> bool:
     if egress.type == "stream":
         return shown_status(egress) == "FAILED"
     return egress.status is EgressStatus.ABORTED or _all_failed(egress)
-
-
-def whole_seconds(nanoseconds: int) -> int:
-    """Rounded half up (contract E.5)."""
-    return math.floor(nanoseconds / 1e9 + 0.5)
 
 
 def _ended_events(egress: Egress, recording: Recording | None, now: datetime) -> list[NewEvent]:

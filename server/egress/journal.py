@@ -16,6 +16,7 @@ from server.ports.recorder import (
     Broke,
     Ended,
     ImageWritten,
+    Join,
     Joined,
     Measured,
     SegmentWritten,
@@ -58,7 +59,18 @@ class Stored:
     backup: bool = False
 
 
-Entry = PartBegun | Reported | Stored
+@dataclass(frozen=True, slots=True)
+class Muxed:
+    """The parts of one file were joined; `joins` by number of part, `track` its sid where every track has a file."""
+
+    KIND: ClassVar[str] = "muxed"
+    track: str
+    file: str
+    duration_ms: int
+    joins: tuple[Join, ...]
+
+
+Entry = PartBegun | Reported | Stored | Muxed
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +121,7 @@ class Footage:
     images: list[Image] = field(default_factory=list)
     tracks: dict[tuple[int, str], TrackSeen] = field(default_factory=dict)
     stored: dict[tuple[str, int, int], Stored] = field(default_factory=dict)
+    muxed: dict[str, Muxed] = field(default_factory=dict)
 
     @property
     def next_part(self) -> int:
@@ -143,6 +156,8 @@ class Footage:
                 self.parts.append(Part(entry.part, entry.reason, entry.at))
             case Stored():
                 self.stored[entry.media, entry.output, entry.number] = entry
+            case Muxed():
+                self.muxed[entry.track] = entry
             case Reported():
                 self._apply_report(entry)
 

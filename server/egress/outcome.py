@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
-from server.domain.egress import Egress, EgressStatus, Failing
+from server.domain.egress import (
+    Egress,
+    EgressStatus,
+    Failing,
+    Recording,
+    Results,
+    StreamResult,
+    StreamStatus,
+    shown_status,
+)
 
 STOPPED = "StopEgress API"
 SOURCE_CLOSED = "Source closed"
@@ -18,6 +29,7 @@ LIMIT_REACHED = Failing("LIMIT_REACHED", "Session limit reached", 413)
 DISK_FULL = Failing("LIMIT_REACHED", "The disk of the server is nearly full", 413)
 CONNECTION_LOST = Failing("EGRESS_FAILED", "recording ended early: connection to room failed", 503)
 RECORDER_FAILS = Failing("EGRESS_FAILED", "The recorder failed again and again", 500)
+NO_MEDIA = Failing("EGRESS_FAILED", "Nothing of what was recorded could be read", 500)
 FILES_GONE = Failing("EGRESS_FAILED", "The recorded files are gone from the server", 500)
 
 
@@ -48,8 +60,56 @@ def limited(reason: str, failing: Failing, ended_at: int) -> Outcome:
 
 
 def aborted(reason: str, ended_at: int) -> Outcome:
-    """Nothing was recorded when it was stopped."""
+    """It ended, for whatever reason, before anything was recorded."""
     return Outcome(EgressStatus.ABORTED, reason, ended_at, ABORTED)
+
+
+def concluded(egress: Egress, outcome: Outcome, results: Results, now: int) -> Egress:
+    """The final row. Streams that nobody ended are over with it."""
+    last = StreamStatus.FAILED if outcome.status is EgressStatus.FAILED else StreamStatus.FINISHED
+    return replace(
+        egress,
+        status=outcome.status,
+        details=details_of(egress, outcome.reason),
+        failing=outcome.failing,
+        paused="",
+        ended_at=now,
+        results=replace(results, streams=_over(egress.results.streams, last, outcome)),
+    )
+
+
+def recording_after(recording: Recording, egress: Egress) -> Recording:
+    """The recording of an egress that has ended; the file is there even if it failed half way."""
+    results = egress.results
+    file = results.files[0] if results.files else None
+    playlist = results.segments[0] if results.segments else None
+    duration = file.duration if file else playlist.duration if playlist else None
+    return replace(
+        recording,
+        status=shown_status(egress),
+        ended_at=datetime.fromtimestamp(egress.ended_at / 1e9, UTC),
+        file_url=file.location if file else playlist.playlist_location if playlist else None,
+        file_size=file.size if file else playlist.size if playlist else None,
+        duration_sec=whole_seconds(duration) if duration is not None else None,
+        error_code=egress.failing.code if egress.failing else None,
+        error_message=egress.failing.message if egress.failing else None,
+    )
+
+
+def whole_seconds(nanoseconds: int) -> int:
+    """Rounded half up (contract E.5)."""
+    return math.floor(nanoseconds / 1e9 + 0.5)
+
+
+def _over(
+    streams: tuple[StreamResult, ...], status: StreamStatus, outcome: Outcome
+) -> tuple[StreamResult, ...]:
+    return tuple(
+        replace(stream, status=status, ended_at=outcome.ended_at)
+        if stream.status is StreamStatus.ACTIVE
+        else stream
+        for stream in streams
+    )
 
 
 def details_of(egress: Egress, reason: str) -> str:

@@ -1,0 +1,262 @@
+"""HLS of an egress: segments uploaded in order while it runs, playlists only after what they name (design section 7)."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from server.clock import iso_millis
+from server.domain.egress import Egress, SegmentsOutput, SegmentsResult
+from server.domain.mpegts import CLOCK, PACKET, NotTransportStream, SegmentScan, scan_segment
+from server.domain.objects import PLAYLIST_TYPE
+from server.egress.journal import Journal, Reported, Segment, Stored
+from server.egress.manifest import ManifestObject
+from server.egress.names import SegmentNames
+from server.egress.storage import OpenStorage
+from server.ports.recorder import SegmentWritten
+
+_log = logging.getLogger(__name__)
+
+SEGMENT = "segment"
+LIVE_WINDOW = 5
+_MAIN_AT_LEAST_SEC = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlaylistEntry:
+    """One line of a playlist; `started_at` in ns since 1970."""
+
+    uri: str
+    duration_sec: float
+    started_at: int
+    begins_part: bool = False
+
+
+def main_playlist(entries: Sequence[PlaylistEntry], segment_sec: int, *, ended: bool) -> str:
+    """LiveKit's EVENT playlist, from the first segment on."""
+    return _playlist(entries, entries, segment_sec, 0, "#EXT-X-PLAYLIST-TYPE:EVENT", ended=ended)
+
+
+def live_playlist(entries: Sequence[PlaylistEntry], segment_sec: int, *, ended: bool) -> str:
+    """The last few segments."""
+    gone = max(len(entries) - LIVE_WINDOW, 0)
+    return _playlist(entries, entries[gone:], segment_sec, gone, "", ended=ended)
+
+
+def _playlist(
+    every: Sequence[PlaylistEntry],
+    shown: Sequence[PlaylistEntry],
+    segment_sec: int,
+    first: int,
+    kind: str,
+    *,
+    ended: bool,
+) -> str:
+    longest = max((int(entry.duration_sec + 0.5) for entry in every), default=0)
+    lines = ["#EXTM3U", "#EXT-X-VERSION:4"]
+    lines += [kind] if kind else []
+    lines += [
+        "#EXT-X-ALLOW-CACHE:NO",
+        f"#EXT-X-TARGETDURATION:{max(segment_sec, longest)}",
+        f"#EXT-X-MEDIA-SEQUENCE:{first}",
+    ]
+    if slid := sum(entry.begins_part for entry in every[:first]):
+        lines.append(f"#EXT-X-DISCONTINUITY-SEQUENCE:{slid}")
+    for entry in shown:
+        if entry.begins_part:
+            lines.append("#EXT-X-DISCONTINUITY")
+        moment = iso_millis(datetime.fromtimestamp(entry.started_at / 1e9, UTC))
+        lines += [
+            f"#EXT-X-PROGRAM-DATE-TIME:{moment}",
+            f"#EXTINF:{entry.duration_sec:.3f},",
+            quote(entry.uri, safe="/-._~"),
+        ]
+    if ended:
+        lines.append("#EXT-X-ENDLIST")
+    return "\n".join(lines) + "\n"
+
+
+class SegmentUploads:
+    """One HLS output. What is on disk waits there until the storage has taken it; the journal knows how far it is."""
+
+    def __init__(
+        self, egress: Egress, index: int, names: SegmentNames, storage: OpenStorage, journal: Journal
+    ) -> None:
+        self._output: SegmentsOutput = egress.plan.outputs.segments[index]
+        self._outputs = len(egress.plan.outputs.segments)
+        self._index = index
+        self._names = names
+        self._storage = storage
+        self._journal = journal
+        self._since_main = 0
+        self._main_at = 0.0
+        self._listed = 0
+        self._playlists: dict[str, ManifestObject] = {}
+
+    async def catch_up(self) -> None:
+        """Uploads what is there, in order. Raise StorageError, OwnershipLost; what is done stays done."""
+        segments = self._journal.footage.segments
+        while (segment := self._first_missing()) is not None:
+            await self._upload(segment)
+            self._since_main += 1
+            behind = segment.number + 1 < len(segments)
+            if not behind or self._main_is_due():
+                await self._put_playlists(ended=False)
+        if self._listed != self._uploaded():
+            await self._put_playlists(ended=False)
+
+    async def finish(self) -> SegmentsResult:
+        """The rest, and the final playlists. Raise StorageError, OwnershipLost."""
+        while (segment := self._first_missing()) is not None:
+            await self._upload(segment)
+        await self._put_playlists(ended=True)
+        done = self._done()
+        last = done[-1] if done else None
+        return SegmentsResult(
+            playlist_name=self._storage.full_key(self._names.playlist),
+            live_playlist_name=self._storage.full_key(self._names.live_playlist)
+            if self._names.live_playlist
+            else "",
+            playlist_location=self._storage.location(self._names.playlist),
+            live_playlist_location=(
+                self._storage.location(self._names.live_playlist) if self._names.live_playlist else ""
+            ),
+            duration=sum(int(one.duration_sec * 1e9) for one in done),
+            size=sum(self._stored(one.number).size for one in done),
+            segment_count=len(done),
+            started_at=done[0].started_at if done else 0,
+            ended_at=last.started_at + int(last.duration_sec * 1e9) if last else 0,
+        )
+
+    def objects(self) -> list[ManifestObject]:
+        """Segments and final playlists, for the manifest."""
+        main = self._storage.location(self._names.playlist)
+        rows = [replace(one, kind="playlist") for one in self._playlists.values()]
+        for segment in self._done():
+            done = self._stored(segment.number)
+            rows.append(
+                ManifestObject(
+                    key=self._storage.full_key(done.key),
+                    size=done.size,
+                    sha256=done.sha256,
+                    location=self._storage.location(done.key),
+                    kind="segment",
+                    playlist=main,
+                )
+            )
+        return rows
+
+    # --- segments
+
+    def _first_missing(self) -> Segment | None:
+        stored = self._journal.footage.stored
+        for segment in self._journal.footage.segments[self._uploaded() :]:
+            if (SEGMENT, self._index, segment.number) not in stored:
+                return segment
+        return None
+
+    def _uploaded(self) -> int:
+        """How many from the first one on are in place."""
+        stored, number = self._journal.footage.stored, self._listed
+        while (SEGMENT, self._index, number) in stored:
+            number += 1
+        return number
+
+    async def _upload(self, segment: Segment) -> None:
+        path = self._journal.folder / segment.file
+        key = self._names.segment(segment.number, segment.started_at)
+        size = path.stat().st_size
+        digest = await self._storage.put(key, path)
+        await self._journal.add(
+            Stored(SEGMENT, self._index, segment.number, key, size, digest, self._storage.is_backup)
+        )
+        stored = self._journal.footage.stored
+        if all((SEGMENT, output, segment.number) in stored for output in range(self._outputs)):
+            path.unlink(missing_ok=True)
+
+    def _stored(self, number: int) -> Stored:
+        return self._journal.footage.stored[SEGMENT, self._index, number]
+
+    def _done(self) -> list[Segment]:
+        return self._journal.footage.segments[: self._uploaded()]
+
+    # --- playlists
+
+    def _main_is_due(self) -> bool:
+        """As LiveKit: the longer it runs, the longer the playlist, and the less often it is sent."""
+        hours = self._journal.footage.duration_ms / 3_600_000
+        return self._since_main > hours or time.monotonic() - self._main_at >= _MAIN_AT_LEAST_SEC
+
+    async def _put_playlists(self, *, ended: bool) -> None:
+        done = self._done()
+        entries = [
+            PlaylistEntry(
+                uri=self._names.in_playlist(self._stored(one.number).key),
+                duration_sec=one.duration_sec,
+                started_at=one.started_at,
+                begins_part=one.begins_part,
+            )
+            for one in done
+        ]
+        if self._names.live_playlist:
+            text = live_playlist(entries, self._output.segment_sec, ended=ended)
+            await self._put(self._names.live_playlist, text)
+        if ended or self._main_is_due():
+            await self._put(
+                self._names.playlist, main_playlist(entries, self._output.segment_sec, ended=ended)
+            )
+            self._since_main, self._main_at = 0, time.monotonic()
+        self._listed = len(done)
+
+    async def _put(self, key: str, text: str) -> None:
+        data = text.encode()
+        await self._storage.store.put_bytes(key, data, content_type=PLAYLIST_TYPE)
+        digest = hashlib.sha256(data).hexdigest()
+        self._playlists[key] = ManifestObject(
+            self._storage.full_key(key), len(data), digest, self._storage.location(key)
+        )
+
+
+async def adopt_segments(journal: Journal, part: int) -> None:
+    """Enters into the journal what a recorder that died had written but could not tell of, the last one as far as it is
+    whole.
+    """
+    known = {segment.file for segment in journal.footage.segments}
+    at = journal.footage.part(part).started_at
+    for segment in journal.footage.segments:
+        if segment.part == part:
+            at = segment.started_at + int(segment.duration_sec * 1e9)
+    for path in sorted(journal.folder.glob(f"seg-{part:03d}-*.ts")):
+        if path.name in known:
+            continue
+        duration = _trimmed(path)
+        if duration <= 0:
+            _log.warning("%s holds no whole picture and is left out", path.name)
+            continue
+        number = int(path.stem.rpartition("-")[2])
+        await journal.add(Reported(part, SegmentWritten(path.name, number, duration, at)))
+        at += int(duration * 1e9)
+
+
+def _trimmed(path: Path) -> float:
+    """Cuts a segment after its last whole packet; its duration in seconds."""
+    data = path.read_bytes()
+    data = data[: len(data) - len(data) % PACKET]
+    try:
+        scan = scan_segment(data)
+    except NotTransportStream:
+        return 0.0
+    path.write_bytes(data)
+    return _duration(scan)
+
+
+def _duration(scan: SegmentScan) -> float:
+    ends = [pts for pts in (scan.video_last_pts, scan.audio_end_pts) if pts is not None]
+    begins = [pts for pts in (scan.video_first_pts, scan.audio_first_pts) if pts is not None]
+    return (max(ends) - min(begins)) / CLOCK if ends and begins else 0.0
