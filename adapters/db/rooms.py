@@ -46,6 +46,7 @@ _SESSIONS = select(*_SESSION_COLUMNS).where(_among(_r.c.sid, "p_rooms"))
 
 _OPEN_SESSIONS = select(*_SESSION_COLUMNS).where(_r.c.finished_at.is_(None))
 _HERE = select(_v).where(_v.c.left_at.is_(None))
+_VISITS_OF_ROOM = select(_v).where(_v.c.room_sid == bindparam("p_room"))
 _ON = select(_p).where(_p.c.unpublished_at.is_(None))
 
 _SETTINGS = select(_r.c.sid, _r.c.enable_recording).where(
@@ -112,6 +113,11 @@ class SqlRooms:
             )
 
         return await self._session.run(look)
+
+    async def visits(self, room_sid: str) -> tuple[Visit, ...]:
+        """All of one session of a room, those that have ended too."""
+        rows = await fetch_all(self._session, _VISITS_OF_ROOM, {"p_room": room_sid})
+        return tuple(Visit(**row._mapping) for row in rows)
 
     async def recording_settings(self, sids: Sequence[str]) -> Mapping[str, bool]:
         """Whether rooms may be recorded (B-46), without those for which nobody has said."""

@@ -256,6 +256,7 @@ room_visits = Table(
     Column("person", Boolean, nullable=False),
     Column("joined_at", Moment, nullable=False),
     Column("left_at", Moment),
+    Index("ix_room_visits_room", "room_sid"),
     Index("ix_room_visits_here", "room_sid", sqlite_where=_HERE, postgresql_where=_HERE),
     Index("ix_room_visits_left", "left_at"),
 )

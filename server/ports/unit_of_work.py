@@ -20,7 +20,7 @@ from server.domain.egress import (
 )
 from server.domain.job import Job, JobPage, JobStatus, NewJob, Progress, RunningJob, Waiting
 from server.domain.project import ApiKey, LiveKitKey, Project, Usage
-from server.domain.room import RoomMemory, RoomScope
+from server.domain.room import RoomMemory, RoomScope, Visit
 from server.domain.webhook import AttemptPage, Delivery, DeliveryAttempt, NewEvent, WebhookEndpoint
 from server.domain.workload import Workload
 from server.ids import EventId, JobId, ProjectId
@@ -105,6 +105,10 @@ class JobRepository(Protocol):
     ) -> bool: ...
 
     async def fail(self, job_id: JobId, *, epoch: int, code: str, message: str, now: datetime) -> bool: ...
+
+    async def amend(self, job_id: JobId, *, result: Mapping[str, Any]) -> bool:
+        """Merges `result` (shallow) into that of a job that has ended; False if there is no such."""
+        ...
 
 
 class JobQueueRepository(Protocol):
@@ -259,6 +263,10 @@ class RoomRepository(Protocol):
 
     async def present(self) -> RoomMemory:
         """Everything that has not ended yet, for a read unit of work."""
+        ...
+
+    async def visits(self, room_sid: str) -> tuple[Visit, ...]:
+        """All of one session of a room, those that have ended too."""
         ...
 
     async def recording_settings(self, sids: Sequence[str]) -> Mapping[str, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from server.clock import Clock
@@ -32,12 +32,18 @@ class RoomJournal:
         self._recorder = recorder
         self._names = names
         self._clock = clock
+        self._listening: list[Callable[[], None]] = []
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """`changed` is called after every commit of this journal."""
+        self._listening.append(changed)
 
     async def take_in(self, news: Sequence[News]) -> int:
         """All in one transaction; how many announcements came of it. Raise ServiceError unavailable."""
         async with self._database.begin() as tx:
             told = await self._take_in(tx, news)
             await tx.commit()
+        self._tell()
         return told
 
     async def created(self, room: Room, *, enable_recording: bool) -> None:
@@ -47,6 +53,11 @@ class RoomJournal:
             await self._take_in(tx, [news])
             await tx.rooms.settle_recording(room.sid, allowed=enable_recording)
             await tx.commit()
+        self._tell()
+
+    def _tell(self) -> None:
+        for changed in self._listening:
+            changed()
 
     async def _take_in(self, tx: UnitOfWork, news: Sequence[News]) -> int:
         outcome = take_in(await tx.rooms.recall(scope_of(news)), news, self._names)

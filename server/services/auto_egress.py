@@ -9,7 +9,8 @@ from generated.baxcloud.v1 import egress_pb2 as pb
 from server.clock import Clock
 from server.context import CallContext
 from server.domain.egress import AutoEgress
-from server.egress.compositions import Composition, Compositions
+from server.egress.auto import composition_of
+from server.egress.compositions import Compositions
 from server.egress.stream_urls import shown
 from server.errors import invalid
 from server.ports.unit_of_work import Database
@@ -60,17 +61,6 @@ class AutoEgressRules:
             await tx.commit()
         self._changed()
         return rules_to_message(rules)
-
-
-def composition_of(rules: AutoEgress, room_name: str) -> Composition:
-    return Composition(
-        room_name=room_name,
-        mode=rules.mode,
-        layout=rules.layout,
-        quality=rules.quality,
-        file_type=rules.file_type,
-        urls=rules.urls,
-    )
 
 
 def _merged(rules: AutoEgress, request: pb.UpdateAutoEgressRequest) -> AutoEgress:

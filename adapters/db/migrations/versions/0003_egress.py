@@ -117,6 +117,8 @@ def _auto_egress() -> None:
         sa.Column("begun_at", Moment(), nullable=False),
         sa.PrimaryKeyConstraint("room_sid", name="pk_auto_egress_begun"),
     )
+    # Who was in a room and when decides whether it gets an automatic egress.
+    op.create_index("ix_room_visits_room", "room_visits", ["room_sid"])
 
 
 def _workers() -> None:
