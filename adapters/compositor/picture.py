@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
+from adapters.compositor.colours import Yuv, add_offset, to_yuv
 from server.domain.layout import Rect
 
 if TYPE_CHECKING:
@@ -17,18 +18,6 @@ if TYPE_CHECKING:
 
 Plane = npt.NDArray[np.uint8]
 Planes = tuple[Plane, Plane, Plane]
-Yuv = tuple[int, int, int]
-
-# RGB (0–255) to limited-range Y'CbCr of BT.709, as the frames are tagged.
-_MATRIX = np.array(
-    [
-        [0.182586, 0.614231, 0.062007],
-        [-0.100644, -0.338572, 0.439216],
-        [0.439216, -0.398942, -0.040274],
-    ],
-    dtype=np.float32,
-)
-_OFFSET = np.array([16.0, 128.0, 128.0], dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +60,14 @@ def planes_of(frame: av.VideoFrame) -> Planes:
     return cast("Planes", tuple(views))
 
 
+def memory_of(frame: av.VideoFrame) -> tuple[Planes, tuple[int, int, int]]:
+    """The same memory as flat arrays, and how many bytes apart their rows are."""
+    flat = tuple(np.frombuffer(cast("memoryview", plane), np.uint8) for plane in frame.planes)
+    return cast("Planes", flat), cast(
+        "tuple[int, int, int]", tuple(plane.line_size for plane in frame.planes)
+    )
+
+
 def new_frame(width: int, height: int) -> av.VideoFrame:
     """A yuv420p frame tagged BT.709, limited range. Both sides must be even."""
     frame = av.VideoFrame(width, height, "yuv420p")
@@ -79,6 +76,12 @@ def new_frame(width: int, height: int) -> av.VideoFrame:
     frame.color_trc = ColorTrc.BT709
     frame.color_primaries = ColorPrimaries.BT709
     return frame
+
+
+def new_planes(width: int, height: int) -> Planes:
+    """Planes of their own, of even size."""
+    chroma = (height // 2, width // 2)
+    return np.empty((height, width), np.uint8), np.empty(chroma, np.uint8), np.empty(chroma, np.uint8)
 
 
 def crop(planes: Planes, rect: Rect) -> Planes:
@@ -105,16 +108,10 @@ def fill(target: Planes, colour: Yuv) -> None:
         plane.fill(value)
 
 
-def yuv(red: int, green: int, blue: int) -> Yuv:
-    """A colour as the canvas stores it."""
-    luma, cb, cr = (_MATRIX @ np.array([red, green, blue], dtype=np.float32) + _OFFSET).round().astype(int)
-    return int(luma), int(cb), int(cr)
-
-
 def i420(image: Image) -> Planes:
     """A Pillow image of even size as I420 planes; transparency is ignored."""
-    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
-    full = pixels @ _MATRIX.T + _OFFSET
+    full = to_yuv(np.asarray(image.convert("RGB"), dtype=np.float32))
+    full += [add_offset(plane) for plane in range(3)]
     halved = full.reshape(full.shape[0] // 2, 2, full.shape[1] // 2, 2, 3).mean(axis=(1, 3))
     return (
         full[:, :, 0].round().astype(np.uint8),

@@ -9,12 +9,14 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from adapters.compositor.picture import Picture, Plane, Planes, Yuv, crop, fill, paste, planes_of
+from adapters.compositor.colours import Yuv
+from adapters.compositor.picture import Picture, Plane, Planes, crop, fill, paste, planes_of
 from server.domain.layout import Rect
 
 # A picture at most this much larger than its tile is cropped a little more instead of being scaled: no one sees it,
 # and a 640×360 camera in a quarter of 1280×720, which is 636×356 with the gap, costs a copy.
 _CROP_INSTEAD = 1.05
+_AVERAGE_BELOW = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +86,21 @@ class Scaler:
         paste(inner, self._kept)
 
     def _scaled(self, source: Planes, placed: Fit) -> Planes:
-        enlarges = placed.target.width > placed.source.width
         scaled = self._reformatter.reformat(
             av.VideoFrame.from_dlpack(_readable(source), format="yuv420p"),
             placed.target.width,
             placed.target.height,
-            interpolation=Interpolation.BICUBIC if enlarges else Interpolation.BILINEAR,
+            interpolation=_interpolation(placed.target.width / placed.source.width),
             threads=1,
         )
         return planes_of(scaled)
+
+
+def _interpolation(scale: float) -> Interpolation:
+    """The best picture for little: by measurement, averaging is both better and faster from about two thirds down."""
+    if scale > 1:
+        return Interpolation.BICUBIC
+    return Interpolation.BILINEAR if scale > _AVERAGE_BELOW else Interpolation.AREA
 
 
 def _readable(planes: Planes) -> Planes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,11 @@ _NOWHERE = "\uffff"
 _JOINING = frozenset(("Mn", "Me", "Mc", "Cf", "Sk"))
 _ELLIPSIS = "…"
 _WEIGHT = 550
+_FINE = 4
+# Free pixels at both ends of a line's mask: strokes may reach beyond a letter's advance.
+MARGIN = 2
+# Where letters stand in a line's mask, as a part of its height: their middle is then in the middle of the mask.
+BASELINE = 0.68
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +176,8 @@ def _runs_right_to_left(text: str) -> bool:
 
 def measure(text: str, size: int) -> int:
     """The width of a line in pixels."""
-    return round(sum(_font(run.face, size).getlength(run.text) for run in runs(text)))
+    large = size * _FINE
+    return math.ceil(sum(_font(run.face, large).getlength(run.text) for run in runs(text)) / _FINE)
 
 
 def shorten(text: str, size: int, width: int) -> str:
@@ -208,12 +215,19 @@ def _printable(text: str) -> Iterator[str]:
             yield character
 
 
-def draw(
-    image: Image.Image, x: float, baseline: float, text: str, size: int, fill: int | tuple[int, ...]
-) -> None:
-    """Set one line from `x` on; `baseline` is where its letters stand."""
-    pen = ImageDraw.Draw(image)
-    for run in runs(text):
-        font = _font(run.face, size)
-        pen.text((x, baseline), run.text, font=font, fill=fill, anchor="ls")
-        x += font.getlength(run.text)
+def line(text: str, size: int) -> Image.Image:
+    """One line as a mask (mode L), `2 × size` high with the letters standing at `BASELINE` of the height.
+
+    It is drawn larger and reduced: small letters keep their shapes and distances instead of snapping to pixels.
+    """
+    large, height = size * _FINE, 2 * size
+    parts = runs(text)
+    widths = [_font(run.face, large).getlength(run.text) for run in parts]
+    width = math.ceil(sum(widths) / _FINE) + 2 * MARGIN
+    mask = Image.new("L", (width * _FINE, height * _FINE), 0)
+    pen = ImageDraw.Draw(mask)
+    x = float(MARGIN * _FINE)
+    for run, advance in zip(parts, widths, strict=True):
+        pen.text((x, BASELINE * height * _FINE), run.text, font=_font(run.face, large), fill=255, anchor="ls")
+        x += advance
+    return mask.reduce(_FINE)

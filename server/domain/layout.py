@@ -8,7 +8,7 @@ bottom; `single-speaker` shows that one tile alone; `pip` lays one tile over a c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isqrt
 
@@ -19,7 +19,7 @@ MAX_CALL_PEOPLE = 4
 
 _LIGHT = "-light"
 _DARK = "-dark"
-# The gap between tiles is this part of the canvas's shorter side: 8 pixels of 720, LiveKit's.
+# The gap between tiles, and around them, is this part of the canvas's shorter side: 8 pixels of 720, LiveKit's.
 _GAP_PARTS = 90
 # Thumbnails are 16:9, and so many fill the row under the stage.
 _ROW_LANDSCAPE = 6
@@ -27,6 +27,8 @@ _ROW_PORTRAIT = 4
 _MAX_THUMBNAIL_PARTS = 4
 _OVERLAY_PARTS = 4
 _OVERLAY_MARGIN_PARTS = 30
+
+_Seat = tuple[str, bool, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +171,10 @@ def _grid(tracks: Sequence[StageTrack], speaker: str | None, width: int, height:
     shown = page(tracks, speaker, MAX_GRID_TILES)
     columns, rows = grid_size(len(shown), width, height)
     gap = _gap(width, height)
-    tile_width = max(2, _even((width - (columns - 1) * gap) / columns))
-    tile_height = max(2, _even((height - (rows - 1) * gap) / rows))
+    if len(shown) == 1:
+        return (_tile(shown[0], _canvas(width, height)),)
+    tile_width = max(2, _even((width - (columns + 1) * gap) / columns))
+    tile_height = max(2, _even((height - (rows + 1) * gap) / rows))
     top = _even((height - rows * tile_height - (rows - 1) * gap) / 2)
     tiles: list[Tile] = []
     for row in range(rows):
@@ -194,11 +198,13 @@ def _speaker(
     row = page(others, speaker, _row_length(width, height))
     gap = _gap(width, height)
     length = _row_length(width, height)
-    thumb_width = max(2, _even((width - (length - 1) * gap) / length))
+    thumb_width = max(2, _even((width - (length + 1) * gap) / length))
     thumb_height = max(2, min(_even(thumb_width * 9 / 16), _even(height / _MAX_THUMBNAIL_PARTS)))
-    top = _even(height) - thumb_height
+    top = _even(height) - gap - thumb_height
     left = _even((width - len(row) * thumb_width - (len(row) - 1) * gap) / 2)
-    main = _tile(stage, Rect(0, 0, _even(width), top - gap), label=stage.source != "screen_share")
+    main = _tile(
+        stage, Rect(gap, gap, _even(width) - 2 * gap, top - 2 * gap), label=stage.source != "screen_share"
+    )
     thumbs = (
         _tile(track, Rect(left + index * (thumb_width + gap), top, thumb_width, thumb_height))
         for index, track in enumerate(row)
@@ -222,3 +228,62 @@ def _pip(tracks: Sequence[StageTrack], speaker: str | None, width: int, height: 
     )
     overlay = stage_track([t for t in others if t.source != "screen_share"] or others, speaker)
     return (full, _tile(overlay, corner, z=1))
+
+
+class StageOrder:
+    """Keeps the order in which tracks are shown visually stable: when somebody has to be seen, two change places.
+
+    As in LiveKit's template: a new speaker takes the stage and the last one their thumbnail, and whoever is not on
+    the first page takes the place of one who is less important, while everybody else stays where they were.
+    """
+
+    def __init__(self) -> None:
+        self._seats: list[_Seat] = []
+        self._name = ""
+
+    def update(
+        self, layout: str, tracks: Sequence[StageTrack], speaker: str | None, width: int, height: int
+    ) -> tuple[StageTrack, ...]:
+        """`tracks` in the order to `arrange` them in; they come in the order of joining."""
+        name = resolve(layout, tracks)
+        if name != self._name:
+            self._name, self._seats = name, []
+        at = _seats(tracks)
+        staying = [seat for seat in self._seats if seat in at]
+        order = staying + [seat for seat in at if seat not in set(staying)]
+        if order and name in ("speaker", "single-speaker"):
+            stage = stage_track([at[seat] for seat in order], speaker)
+            index = next(index for index, seat in enumerate(order) if at[seat] is stage)
+            if index < len(staying):
+                _swap(order, 0, index)
+            else:
+                order.insert(0, order.pop(index))
+        self._turn_to_first_page(order, at, speaker, page_size(layout, tracks, width, height))
+        self._seats = order
+        return tuple(at[seat] for seat in order)
+
+    @staticmethod
+    def _turn_to_first_page(
+        order: list[_Seat], at: Mapping[_Seat, StageTrack], speaker: str | None, size: int
+    ) -> None:
+        shown = {track.id for track in page([at[seat] for seat in order], speaker, size)}
+        leaving = [index for index in range(min(size, len(order))) if at[order[index]].id not in shown]
+        coming = [index for index in range(size, len(order)) if at[order[index]].id in shown]
+        for out, back in zip(leaving, coming, strict=True):
+            _swap(order, out, back)
+
+
+def _seats(tracks: Sequence[StageTrack]) -> dict[_Seat, StageTrack]:
+    """Tracks by what stays the same when a camera goes on or off: the person, and which of their pictures it is."""
+    at: dict[_Seat, StageTrack] = {}
+    for track in tracks:
+        sharing = track.source == "screen_share"
+        number = 0
+        while (track.identity, sharing, number) in at:
+            number += 1
+        at[track.identity, sharing, number] = track
+    return at
+
+
+def _swap(order: list[_Seat], one: int, other: int) -> None:
+    order[one], order[other] = order[other], order[one]
