@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -21,6 +21,7 @@ from adapters.storage.local import LocalObjects
 from adapters.storage.s3_client import S3Options
 from adapters.storage.spool import FolderSpool
 from adapters.storage.storage import Storage
+from adapters.web.programs import missing_programs
 from server.auth.keys import KeyDirectory
 from server.bootstrap import Bootstrapped, bootstrap
 from server.clock import Clock, SystemClock
@@ -29,12 +30,17 @@ from server.domain.media import MediaLimits
 from server.domain.objects import CapabilitySigner
 from server.domain.project import S3Config
 from server.domain.room_names import RoomNames
+from server.egress.board import OrdersBoard
+from server.egress.control import EgressControl
+from server.egress.requests import Capabilities, RequestReader, UrlChecks
+from server.egress.storage_choice import StorageChoices, StoragePolicy
 from server.ids import ProjectId
 from server.jobs.engine import EngineOptions, LeaseJobEngine
 from server.livekit import LiveKitSide, livekit_behind, open_livekit
 from server.maintenance import Maintenance
 from server.observability.work_metrics import WorkMetrics
 from server.ports.jobs import JobHandler
+from server.ports.rooms import RoomListing
 from server.rooms.reconcile import Reconciler
 from server.services.conversions import ConversionPolicy, VideoConversions
 from server.services.projects import Projects
@@ -149,8 +155,22 @@ async def open_backend(
         behind = livekit_behind(
             settings, database.secret_box, http_url=local_url, follow_only=local_url is None
         )
+        board = OrdersBoard()
+        egress_storage = StorageChoices(_storage_policy(settings))
+
+        def control_of(rooms: RoomListing) -> EgressControl:
+            return EgressControl(database, engine, rooms, egress_storage, board, clock)
+
         livekit = await stack.enter_async_context(
-            open_livekit(behind, database, recorder, RoomNames(started.project_id), clock)
+            open_livekit(
+                behind,
+                database,
+                recorder,
+                RoomNames(started.project_id),
+                clock,
+                control_of=control_of,
+                reader=lambda: _request_reader(guard),
+            )
         )
 
         def forget_key(key_id: str) -> None:
@@ -272,6 +292,33 @@ def _policy(settings: Settings) -> ConversionPolicy:
         bootstrap_project_id=ProjectId(settings.bootstrap_project_id),
         max_upload_bytes=settings.max_upload_bytes,
     )
+
+
+def _storage_policy(settings: Settings) -> StoragePolicy:
+    return StoragePolicy(
+        operator_s3=_operator_s3(settings),
+        local_fallback=settings.storage_fallback == "local",
+        bootstrap_project_id=ProjectId(settings.bootstrap_project_id),
+    )
+
+
+def _request_reader(guard: NetGuard) -> RequestReader:
+    """Of LiveKit's requests, with what this machine has installed by now."""
+
+    def check(purpose: Purpose, field: str) -> Callable[[str], None]:
+        def checked(url: str) -> None:
+            guard.check_url(url, purpose, field=field)
+
+        return checked
+
+    missing = missing_programs()
+    browser = f"this server lacks {', '.join(missing)}" if missing else ""
+    checks = UrlChecks(
+        stream=check(Purpose.STREAM, "stream url"),
+        webhook=check(Purpose.WEBHOOK, "webhook url"),
+        page=check(Purpose.INPUT, "url"),
+    )
+    return RequestReader(Capabilities(browser=browser), checks)
 
 
 def _operator_s3(settings: Settings) -> S3Config | None:

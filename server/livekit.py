@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,12 +16,16 @@ from adapters.livekit.server_config import Binding
 from adapters.livekit.signal import AiohttpSignal
 from server.clock import Clock
 from server.domain.room_names import RoomNames
+from server.egress.control import EgressControl
+from server.egress.requests import RequestReader
 from server.livekit_api import LiveKitApi, livekit_api
+from server.ports.rooms import RoomListing
 from server.ports.secret_box import SecretBox
 from server.ports.unit_of_work import Database
 from server.rooms.intake import LiveKitWebhooks
 from server.rooms.journal import RoomJournal
 from server.rooms.reconcile import Reconciler
+from server.services.livekit_egress import EgressParts, LiveKitEgress
 from server.services.rooms import Rooms
 from server.settings import Settings
 from server.webhooks.recorder import OutboxRecorder
@@ -74,9 +78,14 @@ def livekit_behind(
 
 @dataclass(frozen=True, slots=True)
 class LiveKitSide:
-    """`reconciler` is None where there is no LiveKit to compare with; `api` is LiveKit's own, in front of it."""
+    """`reconciler` is None where there is no LiveKit to compare with; `api` is LiveKit's own, in front of it.
+
+    `listing` is what is open in it, `control` what starts egresses of that.
+    """
 
     source: LiveKitBehind
+    listing: RoomListing
+    control: EgressControl
     rooms: Rooms
     intake: LiveKitWebhooks
     reconciler: Reconciler | None
@@ -85,7 +94,14 @@ class LiveKitSide:
 
 @asynccontextmanager
 async def open_livekit(
-    source: LiveKitBehind, database: Database, recorder: OutboxRecorder, names: RoomNames, clock: Clock
+    source: LiveKitBehind,
+    database: Database,
+    recorder: OutboxRecorder,
+    names: RoomNames,
+    clock: Clock,
+    *,
+    control_of: Callable[[RoomListing], EgressControl],
+    reader: Callable[[], RequestReader],
 ) -> AsyncIterator[LiveKitSide]:
     """Starts the LiveKit if it is ours to start, without waiting for it, and closes everything in reverse."""
     async with AsyncExitStack() as stack:
@@ -100,10 +116,21 @@ async def open_livekit(
         intake = LiveKitWebhooks(source, journal, clock)
         stack.push_async_callback(intake.aclose)
         absent = isinstance(source, AbsentLiveKit)
+        control = control_of(listing)
         yield LiveKitSide(
             source=source,
+            listing=listing,
+            control=control,
             rooms=Rooms(listing, source, names, journal, database, clock),
             intake=intake,
             reconciler=None if absent else Reconciler(database, listing, journal, clock),
-            api=livekit_api(database, source, gateway, signal, names, clock),
+            api=livekit_api(
+                database,
+                source,
+                gateway,
+                signal,
+                names,
+                clock,
+                egress=lambda pairs: LiveKitEgress(EgressParts(control, reader, listing, names, pairs)),
+            ),
         )

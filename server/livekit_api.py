@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from server.auth.livekit import LiveKitAuthoriser
@@ -15,7 +15,8 @@ from server.ports.unit_of_work import Database
 from server.rpc.dispatch import Dispatcher
 from server.rpc.livekit_services import livekit_services
 from server.rpc.registry import Registry, ServiceBinding
-from server.services.livekit_forward import LiveKitForward, PendingEgress, PendingIngress
+from server.services.livekit_egress import LiveKitEgress
+from server.services.livekit_forward import LiveKitForward, PendingIngress
 from server.services.livekit_rooms import LiveKitRoomService
 from server.transports.livekit_app import LiveKitApp
 from server.transports.livekit_signal import LiveKitSignal
@@ -29,6 +30,7 @@ class LiveKitApi:
     pairs: LiveKitPairs
     tokens: LiveKitTokens
     services: Sequence[ServiceBinding]
+    egress: LiveKitEgress
     signal: LiveKitSignal
 
     def app(self, registry: Registry, dispatcher: Dispatcher) -> LiveKitApp:
@@ -43,17 +45,20 @@ def livekit_api(
     signal: SignalClient,
     names: RoomNames,
     clock: Clock,
+    *,
+    egress: Callable[[LiveKitPairs], LiveKitEgress],
 ) -> LiveKitApi:
     """Works without a LiveKit too: then every call of a project with rights is `unavailable`, saying why."""
     pairs = LiveKitPairs(database, livekit, names.bootstrap_project_id)
     tokens = LiveKitTokens(pairs, clock)
+    egresses = egress(pairs)
     services = livekit_services(
         rooms=LiveKitRoomService(gateway, names),
-        egress_engine=PendingEgress(),
+        egress_engine=egresses,
         ingress_engine=PendingIngress(),
         forward=LiveKitForward(gateway, names),
         authoriser=LiveKitAuthoriser(tokens),
     )
     return LiveKitApi(
-        pairs, tokens, services, LiveKitSignal(livekit, signal, tokens, JoinTokens(pairs, names))
+        pairs, tokens, services, egresses, LiveKitSignal(livekit, signal, tokens, JoinTokens(pairs, names))
     )

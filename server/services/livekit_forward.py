@@ -8,7 +8,6 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from server.auth.livekit_join import NO_EGRESS
 from server.auth.livekit_tokens import LiveKitCaller
 from server.context import CallContext
 from server.domain.room_names import MARK, RoomNames
@@ -51,13 +50,6 @@ class LiveKitForward:
         reply = GetMessageClass(method.output_type)()
         reply.ParseFromString(answer)
         return reply
-
-
-class PendingEgress:
-    """`livekit.Egress` while there is no egress engine: never passed on, for LiveKit's own would hang or panic."""
-
-    async def call(self, method: MethodDescriptor, request: Message, ctx: CallContext) -> Message:
-        raise unavailable(NO_EGRESS)
 
 
 class PendingIngress:

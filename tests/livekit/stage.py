@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,24 +14,34 @@ import aiohttp
 import jwt
 from prometheus_client import CollectorRegistry
 
+from adapters.db.changes import change_feed
 from adapters.db.unit_of_work import SqlDatabase
 from adapters.livekit.configured import ConfiguredLiveKit
 from adapters.livekit.gateway import TwirpGateway
+from adapters.livekit.rooms import LiveKitRooms
 from adapters.livekit.signal import AiohttpSignal
+from server.auth.livekit_tokens import LiveKitPairs
 from server.clock import SystemClock
 from server.domain.project import LiveKitKey, Project
 from server.domain.room_names import RoomNames
+from server.egress.board import OrdersBoard
+from server.egress.control import EgressControl
+from server.egress.requests import Capabilities, RequestReader, UrlChecks
+from server.egress.storage_choice import StorageChoices, StoragePolicy
 from server.http_server import HttpServer, bind_http
 from server.ids import ProjectId
+from server.jobs.engine import LeaseJobEngine
 from server.livekit_api import LiveKitApi, livekit_api
 from server.observability.metrics import RpcMetrics, exposition
 from server.ports.livekit import LiveKitAddress, LiveKitSource
 from server.rpc.dispatch import Dispatcher
 from server.rpc.idempotency import IdempotencyKeys
 from server.rpc.registry import Registry
+from server.services.livekit_egress import EgressParts, LiveKitEgress
 from server.transports.asgi import HttpApp
 from server.transports.grpc_server import GrpcServer
 from server.transports.health import Readiness
+from server.webhooks.recorder import OutboxRecorder
 
 BOOTSTRAP = ProjectId("cl_default")
 OTHER = ProjectId("cl_other")
@@ -133,6 +143,19 @@ async def livekit_stage(database: SqlDatabase, address: LiveKitAddress) -> Async
     await source.aclose()
 
 
+def open_egress(
+    database: SqlDatabase, rooms: LiveKitRooms, clock: SystemClock
+) -> Callable[[LiveKitPairs], LiveKitEgress]:
+    """Accepts egresses; there is no worker that would begin them."""
+    recorder = OutboxRecorder(lambda: None)
+    # Nobody waits for changes without a worker.
+    engine = LeaseJobEngine(database, recorder, clock, change_feed("sqlite:///nowhere.db"))
+    storage = StorageChoices(StoragePolicy(None, True, BOOTSTRAP))
+    control = EgressControl(database, engine, rooms, storage, OrdersBoard(), clock)
+    reader = RequestReader(Capabilities(), UrlChecks(*[lambda url: None] * 3))
+    return lambda pairs: LiveKitEgress(EgressParts(control, lambda: reader, rooms, NAMES, pairs))
+
+
 @asynccontextmanager
 async def serving_livekit(
     database: SqlDatabase, source: LiveKitSource, address: LiveKitAddress
@@ -141,7 +164,8 @@ async def serving_livekit(
     clock = SystemClock()
     gateway = TwirpGateway(source)
     signal = AiohttpSignal(source)
-    api = livekit_api(database, source, gateway, signal, NAMES, clock)
+    egress = open_egress(database, LiveKitRooms(gateway), clock)
+    api = livekit_api(database, source, gateway, signal, NAMES, clock, egress=egress)
     registry = Registry(list(api.services))
     metrics = RpcMetrics(CollectorRegistry())
     dispatcher = Dispatcher(idempotency=IdempotencyKeys(database, clock), clock=clock, metrics=metrics)

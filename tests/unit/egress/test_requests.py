@@ -1,0 +1,544 @@
+"""LiveKit's Start requests become plans, or are refused in LiveKit's words (livekit-surface.md 1.5, 4; LK-07 to LK-136)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+from livekit.protocol import egress as pb
+
+from server.domain.egress import (
+    AudioEncoding,
+    AudioRoute,
+    EgressPlan,
+    EgressSecrets,
+    MediaSource,
+    ParticipantSource,
+    RoomSource,
+    StorageChoice,
+    TrackCompositeSource,
+    TrackSource,
+    VideoEncoding,
+    WebSource,
+)
+from server.domain.json_form import from_json, to_json
+from server.egress.requests import Accepted, Capabilities, RequestReader, UrlChecks
+from server.errors import Code, ServiceError
+
+FILE = {"fileOutputs": [{"filepath": "a"}]}
+RTMP = {"streamOutputs": [{"protocol": "RTMP", "urls": ["rtmp://h/app/key-1", "rtmp://i/app/key-2"]}]}
+SEGMENTS = {"segmentOutputs": [{"filenamePrefix": "s"}]}
+IMAGES = {"imageOutputs": [{"captureInterval": 5}]}
+NO_CHECKS = UrlChecks(*[lambda url: None] * 3)
+COMPOSITE = "RoomCompositeEgressRequest"
+
+
+def read(
+    kind: str,
+    body: Mapping[str, Any],
+    *,
+    room: str = "livekit-room",
+    capabilities: Capabilities | None = None,
+) -> Accepted:
+    request = json_format.ParseDict(dict(body), getattr(pb, kind)())
+    return RequestReader(capabilities or Capabilities(), NO_CHECKS).read(request, room)
+
+
+def composite(**body: Any) -> Accepted:
+    return read(COMPOSITE, {"roomName": "r", **body})
+
+
+def refusal(kind: str, body: Mapping[str, Any], **more: Any) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
+        read(kind, body, **more)
+    return caught.value
+
+
+def field_of(kind: str, body: Mapping[str, Any]) -> str:
+    error = refusal(kind, body)
+    assert error.code is Code.INVALID_ARGUMENT
+    start = "request has missing or invalid field: "
+    assert error.message.startswith(start)
+    return error.message.removeprefix(start)
+
+
+# --- sources
+
+
+def test_room_composite() -> None:
+    """LK-08 to LK-12: the project's name beside LiveKit's; the grid where no layout is given."""
+    found = composite(layout="speaker-dark", videoOnly=True, **FILE)
+    assert found.room_name == "r"
+    assert found.plan.livekit_room == "livekit-room"
+    assert found.plan.source == RoomSource(layout="speaker-dark", video_only=True)
+    assert (found.layout, found.orders.layout) == ("speaker-dark", "speaker-dark")
+    assert found.plan.encoding.audio is None
+    assert composite(**FILE).layout == "grid"
+    templated = composite(customBaseUrl="https://example.com/t", **FILE).plan.source
+    assert templated == RoomSource(base_url="https://example.com/t")
+
+
+def test_audio_mixing_counts_for_plain_sound_only() -> None:
+    """LiveKit's rule (5.4): sound alone, no layout, no template."""
+    mixing = {"audioMixing": "DUAL_CHANNEL_AGENT"}
+    plain = composite(audioOnly=True, **mixing, **FILE).plan.source
+    assert plain == RoomSource(audio_only=True, audio_mixing="dual_channel_agent")
+    for more in ({"layout": "grid"}, {"customBaseUrl": "https://h"}):
+        source = composite(audioOnly=True, **mixing, **more, **FILE).plan.source
+        assert isinstance(source, RoomSource)
+        assert source.audio_mixing == "default"
+
+
+def test_other_sources() -> None:
+    """LK-21 to LK-40, and the two methods that the seed leaves out."""
+    who = read("ParticipantEgressRequest", {"roomName": "r", "identity": "ann", "screenShare": True, **FILE})
+    assert who.plan.source == ParticipantSource("ann", True)
+    assert who.layout == ""
+    tracks = read("TrackCompositeEgressRequest", {"roomName": "r", "videoTrackId": "TR_v", **FILE})
+    assert tracks.plan.source == TrackCompositeSource("", "TR_v")
+    assert tracks.plan.encoding.audio is None
+    page = read("WebEgressRequest", {"url": "https://h/p?a=b", "awaitStartSignal": True, **FILE}, room="")
+    assert page.plan.source == WebSource("https://h/p?a=b", await_start_signal=True)
+    assert (page.room_name, page.plan.livekit_room) == ("", "")
+
+
+def test_track_egress_takes_the_track_as_it_came() -> None:
+    """LK-31 to LK-35: a file whose kind the track decides, or its sound over a websocket."""
+    file = read("TrackEgressRequest", {"roomName": "r", "trackId": "TR_1", "file": {"disableManifest": True}})
+    assert file.plan.source == TrackSource("TR_1")
+    assert (file.plan.encoding.video, file.plan.encoding.audio) == (None, None)
+    assert [(one.container, one.path, one.manifest) for one in file.plan.outputs.files] == [("", "", False)]
+    socket = read("TrackEgressRequest", {"roomName": "r", "trackId": "TR_1", "websocketUrl": "wss://h/in"})
+    assert socket.plan.outputs.streams == "websocket"
+    assert [one.url for one in socket.orders.destinations] == ["wss://h/in"]
+    assert socket.plan.encoding.audio == AudioEncoding("pcm", 0, 48000)
+    assert socket.type == "stream"
+
+
+def test_media_sources() -> None:
+    """`StartEgress`: one picture, any sound; with all of it captured no route counts (1.5)."""
+    body = {
+        "roomName": "r",
+        "media": {
+            "participantVideo": {"identity": "ann", "preferScreenShare": True},
+            "audio": {
+                "routes": [
+                    {"trackId": "TR_a", "channel": "AUDIO_CHANNEL_LEFT"},
+                    {"participantIdentity": "bob"},
+                    {"participantKind": "AGENT", "channel": "AUDIO_CHANNEL_RIGHT"},
+                ]
+            },
+        },
+        "outputs": [{"file": {}}],
+    }
+    assert read("StartEgressRequest", body).plan.source == MediaSource(
+        video_identity="ann",
+        screen_share=True,
+        routes=(
+            AudioRoute(track_id="TR_a", channel="left"),
+            AudioRoute(participant_identity="bob"),
+            AudioRoute(participant_kind="agent", channel="right"),
+        ),
+    )
+    body["media"] = {"audio": {"captureAll": True, "routes": [{"trackId": "TR_a"}]}}
+    found = read("StartEgressRequest", body)
+    assert found.plan.source == MediaSource(capture_all_audio=True)
+    assert found.plan.outputs.files[0].container == "ogg"
+
+
+def test_passthrough_is_a_track_as_it_came() -> None:
+    body = {
+        "roomName": "r",
+        "preset": "PASSTHROUGH",
+        "media": {"videoTrackId": "TR_v"},
+        "outputs": [{"file": {"filepath": "p/"}}],
+    }
+    assert read("StartEgressRequest", body).plan.source == TrackSource("TR_v")
+    body["media"] = {"audio": {"routes": [{"trackId": "TR_a"}]}}
+    assert read("StartEgressRequest", body).plan.source == TrackSource("TR_a")
+
+
+# --- outputs
+
+
+def test_lists_win_over_the_fields_that_they_replaced() -> None:
+    """LK-04, trap 4: Node sends both with the same content; that is one output."""
+    both = composite(file={"filepath": "old"}, fileOutputs=[{"filepath": "new"}])
+    assert [one.path for one in both.plan.outputs.files] == ["new"]
+    old = composite(segments={"filenamePrefix": "p"})
+    assert [one.prefix for one in old.plan.outputs.segments] == ["p"]
+    stream = composite(stream={"urls": ["rtmp://h/a/k"]}, streamOutputs=[])
+    assert stream.plan.outputs.streams == "rtmp"
+
+
+def test_kinds_of_egress() -> None:
+    """B-41: one encode for a file and its streams."""
+    assert composite(**FILE).type == "record"
+    assert composite(**RTMP).type == "stream"
+    both = composite(**FILE, **RTMP)
+    assert (both.type, both.file_type, both.quality) == ("both", "MP4", "720p")
+    assert [one.url for one in both.orders.destinations] == ["rtmp://h/app/key-1", "rtmp://i/app/key-2"]
+    assert len({one.id for one in both.orders.destinations}) == 2
+    assert composite(**SEGMENTS, **IMAGES).type == "record"
+
+
+def test_files() -> None:
+    """LK-61, LK-62."""
+    file = composite(fileOutputs=[{"fileType": "MP4", "filepath": "{room_name}", "disableManifest": True}])
+    only = file.plan.outputs.files[0]
+    assert (only.container, only.path, only.manifest) == ("mp4", "{room_name}", False)
+
+
+def test_segments_and_images() -> None:
+    """LK-73 to LK-76, LK-84 to LK-89: LiveKit's defaults of 4 s and 10 s."""
+    segments = {
+        "filenamePrefix": "p", "playlistName": "l", "livePlaylistName": "now", "filenameSuffix": "TIMESTAMP",
+    }  # fmt: skip
+    images = {
+        "width": 320, "height": 180, "filenamePrefix": "i", "filenameSuffix": "IMAGE_SUFFIX_NONE_OVERWRITE",
+        "imageCodec": "IC_JPEG",
+    }  # fmt: skip
+    found = composite(segmentOutputs=[segments], imageOutputs=[images]).plan.outputs
+    one, image = found.segments[0], found.images[0]
+    assert (one.prefix, one.playlist, one.live_playlist) == ("p", "l", "now")
+    assert (one.segment_sec, one.suffix, one.manifest) == (4, "timestamp", True)
+    assert (image.interval_sec, image.width, image.height, image.suffix) == (10, 320, 180, "none")
+
+
+def test_images_alone_need_no_sound() -> None:
+    found = composite(**IMAGES)
+    assert found.plan.encoding.audio is None
+    assert found.plan.encoding.video is not None
+
+
+def test_streams() -> None:
+    """LK-82, LK-83: by protocol or by address; each address once; ids of the caller's stay."""
+    assert composite(streamOutputs=[{"urls": ["srt://h:9000?streamid=x"]}]).plan.outputs.streams == "srt"
+    destinations = [{"id": "yt", "url": "rtmp://h/a/k"}, {"id": "tw", "url": "twitch://k"}]
+    found = composite(streamOutputs=[{"destinations": destinations, "urls": ["rtmp://h/a/k"]}])
+    assert [one.id for one in found.orders.destinations] == ["yt", "tw"]
+    waiting = composite(streamOutputs=[{"protocol": "RTMP"}], **FILE)
+    assert (waiting.type, waiting.orders.destinations) == ("both", ())
+
+
+def test_websockets_are_for_start_egress() -> None:
+    """Sound only, one address (1.5); the older requests know RTMP and SRT (LK-82)."""
+    output = {"protocol": "WEBSOCKET", "urls": ["ws://h/a", "ws://h/b"]}
+    body = {"roomName": "r", "template": {}, "outputs": [{"stream": output}]}
+    found = read("StartEgressRequest", body)
+    assert found.plan.encoding.video is None
+    assert [one.url for one in found.orders.destinations] == ["ws://h/a"]
+    assert field_of(COMPOSITE, {"roomName": "r", "streamOutputs": [output]}) == "stream protocol"
+
+
+# --- storage
+
+
+def test_storage_of_an_output() -> None:
+    """LK-63 to LK-136: LiveKit's own names, and what belongs together only once."""
+    s3 = {
+        "accessKey": "AK", "secret": "SK", "bucket": "b", "region": "r", "endpoint": "https://e", "forcePathStyle": True,
+        "metadata": {"a": "b"}, "tagging": "x=y", "proxy": {"url": "http://p", "username": "u", "password": "w"},
+    }  # fmt: skip
+    found = composite(
+        fileOutputs=[{"s3": s3}],
+        segmentOutputs=[{"s3": s3}],
+        imageOutputs=[{"gcp": {"credentials": "{}", "bucket": "g"}}],
+    )
+    assert [one.backend for one in found.secrets.storages] == ["s3", "gcp"]
+    config = found.secrets.storages[0].config
+    assert config["access_key"] == "AK"
+    assert config["force_path_style"] is True
+    assert config["proxy"]["password"] == "w"
+    outputs = found.plan.outputs
+    assert (outputs.files[0].storage, outputs.segments[0].storage, outputs.images[0].storage) == (0, 0, 1)
+    azure = {"accountName": "a", "accountKey": "k", "containerName": "c"}
+    alioss = {"accessKey": "a", "secret": "s", "bucket": "b", "endpoint": "oss"}
+    assert composite(fileOutputs=[{"azure": azure}]).secrets.storages[0].backend == "azure"
+    assert composite(fileOutputs=[{"aliOSS": alioss}]).secrets.storages[0].backend == "alioss"
+    assert composite(**FILE).secrets.storages == (StorageChoice(),)
+    assert composite(**RTMP).secrets.storages == ()
+
+
+def test_storage_of_start_egress() -> None:
+    """Of the output, else of the request; what stands inside segments does not count (trap 15)."""
+    body = {
+        "roomName": "r",
+        "template": {},
+        "storage": {"s3": {"bucket": "all"}},
+        "outputs": [
+            {"file": {}, "storage": {"s3": {"bucket": "own"}}},
+            {"segments": {"filenamePrefix": "p", "s3": {"bucket": "inner"}}},
+            {"images": {}},
+            {"images": {"filenamePrefix": "more"}},
+        ],
+    }
+    found = read("StartEgressRequest", body)
+    assert [one.config["bucket"] for one in found.secrets.storages] == ["own", "all"]
+    assert found.plan.outputs.segments[0].storage == 1
+    assert len(found.plan.outputs.images) == 2
+
+
+def test_secrets_are_in_no_plan_and_no_repr() -> None:
+    found = composite(fileOutputs=[{"s3": {"bucket": "b", "secret": "top-secret"}}], **RTMP)
+    assert "top-secret" not in repr(found)
+    assert "key-1" not in repr(found)
+    assert "key-1" not in str(to_json(found.plan))
+
+
+def test_plans_survive_the_database() -> None:
+    found = composite(**FILE, **RTMP, **SEGMENTS, **IMAGES)
+    plan: EgressPlan = from_json(EgressPlan, to_json(found.plan))
+    secrets: EgressSecrets = from_json(EgressSecrets, to_json(found.secrets))
+    assert (plan, secrets) == (found.plan, found.secrets)
+
+
+# --- encodings
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("H264_720P_30", (1280, 720, 30, 3000)),
+        ("H264_720P_60", (1280, 720, 60, 4500)),
+        ("H264_1080P_30", (1920, 1080, 30, 4500)),
+        ("H264_1080P_60", (1920, 1080, 60, 6000)),
+        ("PORTRAIT_H264_720P_30", (720, 1280, 30, 3000)),
+        ("PORTRAIT_H264_720P_60", (720, 1280, 60, 4500)),
+        ("PORTRAIT_H264_1080P_30", (1080, 1920, 30, 4500)),
+        ("PORTRAIT_H264_1080P_60", (1080, 1920, 60, 6000)),
+    ],
+)
+def test_presets(preset: str, expected: tuple[int, int, int, int]) -> None:
+    """LK-125 to LK-132, B-38: LiveKit's own table, by name and by number."""
+    for given in (preset, pb.EncodingOptionsPreset.Value(preset)):
+        video = composite(preset=given, **FILE).plan.encoding.video
+        assert video is not None
+        assert (video.width, video.height, video.fps, video.kbps) == expected
+        assert video.codec == "h264_main"
+
+
+def test_advanced_options_and_their_defaults() -> None:
+    """LK-115 to LK-124, B-40."""
+    found = composite(advanced={}, **FILE).plan.encoding
+    assert found.video == VideoEncoding("h264_main", 1280, 720, 30, 4500, 4.0)
+    assert found.audio == AudioEncoding("aac", 128, 44100)
+    options = {
+        "width": 640, "height": 360, "depth": 24, "framerate": 25, "audioCodec": "OPUS", "audioBitrate": 96,
+        "audioFrequency": 32000, "videoCodec": "H264_HIGH", "videoBitrate": 900, "keyFrameInterval": 2.5,
+    }  # fmt: skip
+    found = composite(advanced=options, **FILE).plan.encoding
+    assert found.video == VideoEncoding("h264_high", 640, 360, 25, 900, 2.5)
+    assert found.audio == AudioEncoding("opus", 96, 48000)
+    ignored = composite(advanced={"videoCodec": "VP8"}, **FILE).plan.encoding.video
+    assert ignored is not None
+    assert ignored.codec == "h264_main"
+
+
+@pytest.mark.parametrize(
+    ("body", "container", "codec"),
+    [
+        ({"fileOutputs": [{}]}, "ogg", "opus"),
+        ({"fileOutputs": [{}], "advanced": {"audioCodec": "AAC"}}, "mp4", "aac"),
+        ({"fileOutputs": [{}], "advanced": {"audioCodec": "AC_MP3"}}, "mp3", "mp3"),
+        ({"fileOutputs": [{"fileType": "MP3"}]}, "mp3", "mp3"),
+        ({"fileOutputs": [{"fileType": "MP4"}], "advanced": {"audioCodec": "OPUS"}}, "mp4", "opus"),
+        ({"fileOutputs": [{}], **RTMP}, "mp4", "aac"),
+        ({"fileOutputs": [{"fileType": "MP4"}], "advanced": {"audioCodec": "OPUS"}, **RTMP}, "mp4", "aac"),
+    ],
+)
+def test_sound_alone_finds_its_container(body: Mapping[str, Any], container: str, codec: str) -> None:
+    """The first of OGG, MP4, MP3 that all outputs can live with (3.2, 4.2); streams take AAC, come what may."""
+    found = composite(audioOnly=True, **body)
+    assert found.plan.outputs.files[0].container == container
+    assert found.plan.encoding.audio is not None
+    assert found.plan.encoding.audio.codec == codec
+    assert found.plan.encoding.video is None
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (
+            {"fileOutputs": [{"fileType": "OGG"}], **RTMP, "audioOnly": True},
+            "no supported codec is compatible",
+        ),
+        ({"fileOutputs": [{"fileType": "OGG"}]}, "format ogg incompatible with codec video/h264"),
+        ({"fileOutputs": [{"fileType": "MP3"}]}, "format mp3 incompatible with codec video/h264"),
+        (
+            {**SEGMENTS, "advanced": {"audioCodec": "OPUS"}},
+            "format segments incompatible with codec audio/opus",
+        ),
+        ({**FILE, "advanced": {"audioCodec": "AC_MP3"}}, "format mp4 incompatible with codec audio/mpeg"),
+    ],
+)
+def test_outputs_that_no_encoding_fits(body: Mapping[str, Any], says: str) -> None:
+    """4.2."""
+    error = refusal(COMPOSITE, {"roomName": "r", **body})
+    assert error.code is Code.INVALID_ARGUMENT
+    assert says in error.message
+
+
+def test_key_frames() -> None:
+    """4 s for streams; segments set their own, and a stream's explicit interval shortens them (4.1)."""
+
+    def of(**body: Any) -> tuple[float, int]:
+        plan = composite(**body).plan
+        assert plan.encoding.video is not None
+        length = plan.outputs.segments[0].segment_sec if plan.outputs.segments else 0
+        return plan.encoding.video.key_frame_sec, length
+
+    assert of(**RTMP) == (4.0, 0)
+    assert of(**FILE) == (0.0, 0)
+    assert of(**SEGMENTS, advanced={"keyFrameInterval": 2}) == (0.0, 4)
+    assert of(**SEGMENTS, **RTMP, advanced={"keyFrameInterval": 2}) == (0.0, 2)
+    assert of(segmentOutputs=[{"segmentDuration": 6}], **RTMP) == (0.0, 6)
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "field"),
+    [
+        (COMPOSITE, {"audioOnly": True, "videoOnly": True, **FILE}, "audio_only and video_only"),
+        (COMPOSITE, {"customBaseUrl": "ftp://h", **FILE}, "template base url"),
+        (COMPOSITE, {}, "output"),
+        (COMPOSITE, {"fileOutputs": [{}, {}]}, "multiple file outputs"),
+        (COMPOSITE, {"streamOutputs": [*RTMP["streamOutputs"]] * 2}, "multiple stream outputs"),
+        (COMPOSITE, {"segmentOutputs": [{}, {}]}, "multiple segmented file outputs"),
+        (COMPOSITE, {"imageOutputs": [{}, {}]}, "multiple image outputs"),
+        (COMPOSITE, {"streamOutputs": [{}]}, "stream protocol"),
+        (COMPOSITE, {"streamOutputs": [{"protocol": "RTMP"}]}, "stream url"),
+        (COMPOSITE, {"audioOnly": True, **IMAGES}, "audio_only images"),
+        (COMPOSITE, {"advanced": {"width": 8}, **FILE}, "width"),
+        (COMPOSITE, {"advanced": {"height": 361}, **FILE}, "height"),
+        (COMPOSITE, {"advanced": {"width": -1280}, **FILE}, "width"),
+        (COMPOSITE, {"advanced": {"depth": 32}, **FILE}, "depth"),
+        (COMPOSITE, {"advanced": {"framerate": 1000}, **FILE}, "framerate"),
+        (COMPOSITE, {"advanced": {"videoBitrate": -1}, **FILE}, "video_bitrate"),
+        (COMPOSITE, {"advanced": {"audioFrequency": 7}, **FILE}, "audio_frequency"),
+        (COMPOSITE, {"preset": "PASSTHROUGH", **FILE}, "preset"),
+        (COMPOSITE, {"preset": 77, **FILE}, "preset"),
+        (COMPOSITE, {"imageOutputs": [{"width": 17}]}, "width"),
+        (COMPOSITE, {"imageOutputs": [{"filenameSuffix": 9}]}, "filename_suffix"),
+        (COMPOSITE, {"fileOutputs": [{"s3": {}}]}, "bucket"),
+        (COMPOSITE, {"fileOutputs": [{"azure": {"accountName": "a"}}]}, "container_name"),
+        (COMPOSITE, {"fileOutputs": [{"filepath": "a" * 2000}]}, "filepath"),
+        (COMPOSITE, {"segmentOutputs": [{"protocol": "HLS_FMP4_PROTOCOL"}]}, "segmented file protocol"),
+        (
+            COMPOSITE,
+            {"segmentOutputs": [{"playlistName": "a/b", "livePlaylistName": "c/d"}]},
+            "live_playlist_name must be in same directory as playlist_name",
+        ),
+        (
+            COMPOSITE,
+            {"segmentOutputs": [{"playlistName": "a/b", "livePlaylistName": "b.m3u8"}]},
+            "live_playlist_name cannot be identical to playlist_name",
+        ),
+        ("WebEgressRequest", {**FILE}, "web url"),
+        ("WebEgressRequest", {"url": "file:///etc/passwd", **FILE}, "web url"),
+        ("WebEgressRequest", {"url": "https://h", "audioOnly": True, "videoOnly": True, **FILE},
+         "audio_only and video_only"),
+        ("ParticipantEgressRequest", {**FILE}, "identity"),
+        ("TrackCompositeEgressRequest", {**FILE}, "audio_track_id or video_track_id"),
+        ("TrackEgressRequest", {"file": {}}, "track_id"),
+        ("TrackEgressRequest", {"trackId": "TR_1"}, "output"),
+        ("StartEgressRequest", {"outputs": [{"file": {}}]}, "source"),
+        ("StartEgressRequest", {"template": {}}, "output"),
+        ("StartEgressRequest", {"template": {}, "outputs": [{}]}, "output config"),
+        ("StartEgressRequest", {"template": {}, "outputs": [{"file": {}}] * 2}, "multiple file outputs"),
+        ("StartEgressRequest", {"template": {}, "outputs": [{"segments": {}}] * 2},
+         "multiple segmented file outputs"),
+        ("StartEgressRequest", {"media": {}, "outputs": [{"file": {}}]}, "audio or video"),
+        ("StartEgressRequest", {"template": {}, "preset": "PASSTHROUGH", "outputs": [{"file": {}}]}, "preset"),
+    ],
+)  # fmt: skip
+def test_refusals_in_livekits_words(kind: str, body: Mapping[str, Any], field: str) -> None:
+    """The table of 1.5; LK-13 to LK-16, LK-22, LK-33, LK-34, LK-38, LK-83, B-41."""
+    room = {} if kind == "WebEgressRequest" else {"roomName": "r"}
+    assert field_of(kind, {**room, **body}) == field
+
+
+@pytest.mark.parametrize(
+    ("media", "outputs", "field"),
+    [
+        ({"participantVideo": {"identity": "a"}}, [{"file": {}}], "passthrough participant_video"),
+        ({"audio": {"captureAll": True}}, [{"file": {}}], "passthrough capture_all"),
+        (
+            {"audio": {"routes": [{"trackId": "a"}, {"trackId": "b"}]}},
+            [{"file": {}}],
+            "passthrough audio routes",
+        ),
+        (
+            {"audio": {"routes": [{"participantIdentity": "a"}]}},
+            [{"file": {}}],
+            "passthrough audio route match",
+        ),
+        (
+            {"videoTrackId": "v", "audio": {"routes": [{"trackId": "a"}]}},
+            [{"file": {}}],
+            "passthrough source",
+        ),
+        ({"videoTrackId": "v"}, [], "passthrough outputs"),
+        ({"videoTrackId": "v"}, [{"file": {}}, {"images": {}}], "passthrough outputs"),
+        ({"videoTrackId": "v"}, [{"segments": {}}], "passthrough output"),
+        ({"videoTrackId": "v"}, [{"file": {"fileType": "MP4"}}], "passthrough file_type"),
+    ],
+)
+def test_what_passes_through(media: Mapping[str, Any], outputs: list[Any], field: str) -> None:
+    body = {"roomName": "r", "preset": "PASSTHROUGH", "media": media, "outputs": outputs}
+    assert field_of("StartEgressRequest", body) == field
+
+
+def test_addresses_are_refused_without_their_keys() -> None:
+    """Trap 12."""
+    for url in ("http://h/app/secret-key", "rtmp://h/secret-key", "secret-key"):
+        error = refusal(COMPOSITE, {"roomName": "r", "streamOutputs": [{"protocol": "RTMP", "urls": [url]}]})
+        assert error.message.startswith("invalid url ")
+        assert "secret-key" not in error.message
+    error = refusal(
+        "TrackEgressRequest", {"roomName": "r", "trackId": "T", "websocketUrl": "http://h/secret"}
+    )
+    assert "invalid scheme" in error.message or "invalid protocol" in error.message
+    assert "secret" not in error.message
+
+
+def test_the_address_guard_has_its_say() -> None:
+    def refuse(url: str) -> None:
+        raise ServiceError(
+            Code.INVALID_ARGUMENT, "stream url: must not point to a private or reserved address"
+        )
+
+    request = json_format.ParseDict({"roomName": "r", **RTMP}, pb.RoomCompositeEgressRequest())
+    with pytest.raises(ServiceError, match="private"):
+        RequestReader(Capabilities(), UrlChecks(refuse, refuse, refuse)).read(request, "r")
+
+
+def test_without_a_browser_pages_are_refused() -> None:
+    """What is missing is named; everything else goes on without it."""
+    capabilities = Capabilities(browser="this server lacks chromium")
+    for kind, body in (
+        ("WebEgressRequest", {"url": "https://h", **FILE}),
+        (COMPOSITE, {"roomName": "r", "customBaseUrl": "https://h", **FILE}),
+        ("StartEgressRequest", {"web": {"url": "https://h"}, "outputs": [{"file": {}}]}),
+    ):
+        error = refusal(kind, body, capabilities=capabilities)
+        assert error.code is Code.FAILED_PRECONDITION
+        assert "lacks chromium" in error.message
+    assert read(COMPOSITE, {"roomName": "r", **FILE}, capabilities=capabilities).type == "record"
+
+
+def test_webhooks_of_a_request() -> None:
+    """LK-137, LK-138."""
+    filters = {"includeEvents": ["egress_ended"], "excludeEvents": ["egress_updated"]}
+    webhook = {"url": "https://h/hook", "signingKey": "APIx", "filterParams": filters}
+    found = composite(webhooks=[webhook], **FILE).secrets.webhooks
+    assert [(one.url, one.signing_key, one.include, one.exclude) for one in found] == [
+        ("https://h/hook", "APIx", ("egress_ended",), ("egress_updated",))
+    ]
+    assert (
+        field_of(COMPOSITE, {"roomName": "r", "webhooks": [{"signingKey": "APIx"}], **FILE}) == "webhook url"
+    )
