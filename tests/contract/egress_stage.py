@@ -1,0 +1,418 @@
+"""What the tests of captures stand on: a database, real jobs and storage, and recorders that do what a script says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from adapters.db.tables import deliveries, events
+from adapters.db.unit_of_work import SqlDatabase
+from adapters.storage.local import LocalObjects
+from adapters.storage.storage import Storage
+from server.clock import SystemClock
+from server.domain.egress import (
+    AudioEncoding,
+    Destination,
+    Egress,
+    EgressPlan,
+    EgressSecrets,
+    Encoding,
+    FileOutput,
+    Orders,
+    Outputs,
+    Recording,
+    RoomSource,
+    StorageChoice,
+    Surface,
+    VideoEncoding,
+)
+from server.domain.job import Job
+from server.domain.objects import CapabilitySigner
+from server.domain.project import Project, S3Config
+from server.domain.room import Participant, Room
+from server.domain.webhook import WebhookEndpoint
+from server.egress.board import OrdersBoard
+from server.egress.capture import RestartPolicy, Studio
+from server.egress.control import EgressControl
+from server.egress.delivery import DeliveryHandler, DeliveryPolicy, Shipping
+from server.egress.door import RoomDoor
+from server.egress.events import EgressEvents
+from server.egress.handler import EgressHandler
+from server.egress.storage import EgressStorages
+from server.egress.storage_choice import StorageChoices, StoragePolicy
+from server.egress.take import TakeLimits
+from server.errors import unavailable
+from server.ids import ProjectId, new_id
+from server.jobs.engine import LeaseJobEngine
+from server.jobs.policy import AttemptPolicy
+from server.jobs.run import Run
+from server.jobs.settle import Settlement
+from server.ports.jobs import JobHandler
+from server.ports.livekit import LiveKitAddress, LiveKitStatus
+from server.ports.recorder import (
+    Active,
+    Ended,
+    Finish,
+    Finished,
+    FromRecorder,
+    Join,
+    Joined,
+    Measured,
+    NewOrders,
+    RecorderDied,
+    RecorderPlan,
+    RecordingMuxer,
+    ToRecorder,
+)
+from server.webhooks.recorder import OutboxRecorder
+from tests.conftest import Eventually
+
+PROJECT = ProjectId("cl_proj_abc123")
+ROOM = "my-live-room"
+SID = "RM_first"
+SECOND = 1_000_000_000
+BEGAN = 1_800_000_000 * SECOND
+
+
+class ScriptedRecorder:
+    """A `RecorderProcess` that says what the test says, and ends when it is told to unless it is `stubborn`."""
+
+    def __init__(self, plan: RecorderPlan, *, stubborn: bool) -> None:
+        self.plan = plan
+        self.told: list[ToRecorder] = []
+        self.killed = False
+        self._stubborn = stubborn
+        self._lines: asyncio.Queue[FromRecorder | None] = asyncio.Queue()
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.plan.folder)
+
+    def says(self, *reports: FromRecorder) -> None:
+        for report in reports:
+            self._lines.put_nowait(report)
+
+    def dies(self) -> None:
+        self._lines.put_nowait(None)
+
+    def records(self, seconds: float, *, at: int, content: str = "media") -> None:
+        """Goes into the room and records; its part is `content`, and how long it is."""
+        (self.folder / f"part-{self.plan.part:03d}.{self.plan.container or 'mp4'}").write_text(
+            json.dumps([content, seconds])
+        )
+        self.says(Joined(SID), Active(at), Measured(round(seconds * 1000), composed=round(30 * seconds)))
+
+    def orders(self) -> list[NewOrders]:
+        return [order for order in self.told if isinstance(order, NewOrders)]
+
+    async def send(self, order: ToRecorder) -> None:
+        if self.killed:
+            raise RecorderDied("it was killed")
+        self.told.append(order)
+        if isinstance(order, Finish) and not self._stubborn:
+            self.says(Ended("stopped", ended_at=BEGAN + 60 * SECOND))
+
+    async def reports(self) -> AsyncIterator[FromRecorder]:
+        while (report := await self._lines.get()) is not None:
+            yield report
+            if isinstance(report, Ended):
+                return
+        raise RecorderDied("signal 9")
+
+    async def kill(self) -> None:
+        self.killed = True
+        self.dies()
+
+
+class ScriptedRecorders:
+    """`Recorders` that hands each new process to the test."""
+
+    def __init__(self) -> None:
+        self.started: list[ScriptedRecorder] = []
+        self.stubborn = False
+        self.broken = False
+        self._news = asyncio.Condition()
+
+    async def start(self, plan: RecorderPlan) -> ScriptedRecorder:
+        if self.broken:
+            raise RecorderDied("no such program")
+        recorder = ScriptedRecorder(plan, stubborn=self.stubborn)
+        async with self._news:
+            self.started.append(recorder)
+            self._news.notify_all()
+        return recorder
+
+    async def number(self, index: int) -> ScriptedRecorder:
+        async with asyncio.timeout(10), self._news:
+            await self._news.wait_for(lambda: len(self.started) > index)
+        return self.started[index]
+
+    async def aclose(self) -> None: ...
+
+
+class ScriptedMuxer:
+    """`RecordingMuxer` of the scripted parts."""
+
+    async def finish(self, parts: Sequence[Path], target: Path, container: str) -> Finished:
+        at, joins = 0, []
+        contents = []
+        for index, path in enumerate(parts):
+            with suppress(ValueError):
+                content, seconds = json.loads(path.read_text())
+                contents.append(content)
+                joins.append(Join(index, at, round(seconds * 1000)))
+                at += round(seconds * 1000)
+        if not joins:
+            raise ValueError("there is no media")
+        target.write_text("+".join(contents))
+        return Finished(at, tuple(joins))
+
+
+class OpenRooms:
+    """`RoomListing` and `LiveKitSource`: rooms by name, or a LiveKit that does not answer."""
+
+    def __init__(self) -> None:
+        self.sids = {ROOM: SID}
+        self.away = False
+
+    async def rooms(self, names: Sequence[str] = ()) -> tuple[Room, ...]:
+        self._answer()
+        return tuple(Room(sid, name, None) for name, sid in self.sids.items() if name in names)
+
+    async def participants(self, name: str) -> tuple[Participant, ...]:
+        return ()
+
+    async def address(self) -> LiveKitAddress:
+        self._answer()
+        return LiveKitAddress("http://127.0.0.1:7880", "ws://127.0.0.1:7880", "APIkey", "s" * 32)
+
+    async def status(self) -> LiveKitStatus:
+        return LiveKitStatus(True, None, None, None, None)
+
+    def _answer(self) -> None:
+        if self.away:
+            raise unavailable("LiveKit does not answer", retry_after_sec=1)
+
+
+@dataclass
+class Claim:
+    """One claim of a job, being worked on."""
+
+    run: Run
+    task: asyncio.Task[Any]
+
+    async def ends(self) -> None:
+        async with asyncio.timeout(20):
+            await self.task
+
+    async def dies(self) -> None:
+        """As kill -9 of the worker would: nothing is written any more."""
+        self.run._lost = True
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+@dataclass
+class EgressStage:
+    """Claims are made by hand, each by a new worker. `files` is the data directory."""
+
+    database: SqlDatabase
+    files: Path
+    eventually: Eventually
+    backup: S3Config | None = None
+    muxer: RecordingMuxer = field(default_factory=ScriptedMuxer)
+    clock: SystemClock = field(default_factory=SystemClock)
+    rooms: OpenRooms = field(default_factory=OpenRooms)
+    recorders: ScriptedRecorders = field(default_factory=ScriptedRecorders)
+    board: OrdersBoard = field(default_factory=OrdersBoard)
+    limits: TakeLimits = field(
+        default_factory=lambda: TakeLimits(poll_sec=0.05, look_sec=0.02, finish_sec=5, handover_sec=5)
+    )
+
+    async def open(self) -> EgressStage:
+        now = self.clock.now()
+        async with self.database.begin() as tx:
+            await tx.projects.add(Project(PROJECT, "Test", now))
+            names = ("*", "egress_ended", "recording_started", "recording_finished")
+            await tx.webhooks.add(
+                WebhookEndpoint(new_id("wh"), PROJECT, "https://example.com/", names, (), True, now, now)
+            )
+            await tx.commit()
+        outbox = OutboxRecorder(lambda: None)
+        signer = CapabilitySigner([b"key"])
+        local = LocalObjects(
+            self.files / "objects", public_url="http://127.0.0.1", signer=signer, clock=self.clock
+        )
+        self.storage = Storage(local, guard=_unguarded)
+        policy = StoragePolicy(None, True, PROJECT, self.backup)
+        storages = EgressStorages(self.database, self.storage, policy)
+        self.engine = LeaseJobEngine(self.database, outbox, self.clock, _NoFeed())
+        self.control = EgressControl(
+            self.database, self.engine, self.rooms, StorageChoices(policy), self.board, self.clock
+        )
+        watchers = (EgressEvents(outbox, self.clock),)
+        folder = self.files / "egress"
+        restarts = RestartPolicy(first_pause_sec=0.01, max_pause_sec=0.05, ask_sec=0.02)
+        self.studio = Studio(
+            database=self.database,
+            recorders=self.recorders,
+            door=RoomDoor(self.rooms, self.rooms, self.clock),
+            board=self.board,
+            storages=storages,
+            watchers=watchers,
+            clock=self.clock,
+            folder=folder,
+            limits=self.limits,
+            restarts=restarts,
+        )
+        self.delivering = DeliveryHandler(
+            Shipping(
+                database=self.database,
+                storages=storages,
+                muxer=self.muxer,
+                watchers=watchers,
+                clock=self.clock,
+                folder=folder,
+                policy=DeliveryPolicy(first_pause_sec=0.01, max_pause_sec=0.02, backup_after=2),
+                versions={"baxcloud": "1"},
+            )
+        )
+        self.capturing = EgressHandler(self.studio, self.engine, self.delivering.kind)
+        self._settlement = Settlement(outbox, self.clock, AttemptPolicy())
+        self._claims: list[Claim] = []
+        return self
+
+    async def close(self) -> None:
+        for claim in self._claims:
+            claim.task.cancel()
+        await asyncio.gather(*(claim.task for claim in self._claims), return_exceptions=True)
+        await self.storage.close()
+
+    # --- jobs
+
+    async def claim(self, egress: Egress) -> Claim:
+        """A worker takes the capture, or takes it over."""
+        return await self._begin(egress.job_id, self.capturing)
+
+    async def deliver(self, *, times: int = 1) -> None:
+        """A worker takes what waits to be delivered, as often as it takes."""
+        for _ in range(times):
+            async with self.database.begin() as tx:
+                job_id = None
+                async with asyncio.timeout(10):
+                    while job_id is None:
+                        job_id = await tx.queue.next_waiting(self.delivering.kind, after="")
+            claim = await self._begin(job_id, self.delivering)
+            await claim.ends()
+
+    async def _begin(self, job_id: Any, handler: JobHandler) -> Claim:
+        async with self.database.begin() as tx:
+            job = await tx.jobs.claim(job_id, owner=new_id("worker"), now=self.clock.now())
+            await tx.commit()
+        assert job is not None
+        run = Run(job, self.database, OutboxRecorder(lambda: None))
+        claim = Claim(run, asyncio.create_task(self._settlement.attend(run, handler)))
+        self._claims.append(claim)
+        return claim
+
+    async def job(self, job_id: Any) -> Job:
+        async with self.database.read() as tx:
+            found = await tx.jobs.get(None, job_id)
+        assert found is not None
+        return found
+
+    # --- egresses
+
+    async def start(
+        self,
+        outputs: Outputs | None = None,
+        *,
+        type_: str = "record",
+        destinations: Sequence[Destination] = (),
+        surface: Surface = Surface.BAXCLOUD,
+        storage: StorageChoice | None = None,
+    ) -> Egress:
+        path = "recordings/rec_1.mp4"
+        plan = EgressPlan(
+            livekit_room=ROOM,
+            source=RoomSource(),
+            encoding=Encoding(VideoEncoding(), AudioEncoding()),
+            outputs=outputs or Outputs(files=(FileOutput("mp4", path),)),
+        )
+        return await self.control.start(
+            PROJECT,
+            room_name=ROOM,
+            surface=surface,
+            type=type_,
+            layout="speaker",
+            quality="720p",
+            file_type="MP4",
+            plan=plan,
+            request={"type": "room_composite", "body": {}},
+            orders=Orders(layout="speaker", destinations=tuple(destinations)),
+            secrets=EgressSecrets(storages=(storage,)) if storage else EgressSecrets(),
+        )
+
+    async def egress(self, egress: Egress) -> Egress:
+        async with self.database.read() as tx:
+            found = await tx.egresses.get(None, egress.id)
+        assert found is not None
+        return found
+
+    async def recording(self, egress: Egress) -> Recording:
+        async with self.database.read() as tx:
+            found = await tx.recordings.of_egress(PROJECT, egress.id)
+        assert found is not None
+        return found
+
+    async def events(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """(name, data or flat fields) in the order in which they were recorded."""
+        wanted = (
+            select(events.c.name, events.c.body)
+            .join(deliveries, deliveries.c.event_id == events.c.id)
+            .order_by(deliveries.c.sequence)
+        )
+        async with self.database.read() as tx:
+            rows = await tx.run_sync(lambda connection: connection.execute(wanted).all())
+        bodies = [(name, json.loads(body)) for name, body in rows]
+        return [(name, body.get("data", body)) for name, body in bodies]
+
+    async def names(self) -> list[str]:
+        return [name for name, _ in await self.events()]
+
+    def objects(self, egress: Egress) -> dict[str, bytes]:
+        folder = self.files / "objects" / PROJECT / egress.id
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+
+
+class _NoFeed:
+    def start(self, wake: Any) -> None: ...
+    async def stop(self) -> None: ...
+
+
+async def _unguarded(url: str) -> None:
+    return None
+
+
+def at(seconds: float) -> int:
+    """Nanoseconds of a moment after the beginning."""
+    return BEGAN + round(seconds * SECOND)
+
+
+def moment(nanoseconds: int) -> datetime:
+    return datetime.fromtimestamp(nanoseconds / SECOND, UTC)
+
+
+__all__ = ["EgressStage", "ScriptedRecorder", "at", "moment", "replace"]
