@@ -172,7 +172,7 @@ class OneTrack:
         self._write_facts(writer)
         return True
 
-    def close(self) -> None:
+    async def close(self) -> None:
         writer = self._writer
         if writer is not None and writer.file is not None:
             self._seen(writer, writer.duration_ns // 1_000_000)

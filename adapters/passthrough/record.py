@@ -10,7 +10,7 @@ from typing import Protocol
 
 from adapters.passthrough.room import Listener, Room, RoomLeft
 from adapters.passthrough.signal import JoinRefused
-from server.domain.egress import TrackSource
+from server.domain.egress import RoomTracksSource, TrackSource
 from server.ports.recorder import (
     Broke,
     Ended,
@@ -46,7 +46,7 @@ class Recording(Listener, Protocol):
         """Makes the files whole; whether there is any media. Nothing is written after it. May block."""
         ...
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Reports what must be known of each track; after `finish`."""
         ...
 
@@ -72,7 +72,7 @@ async def record_tracks(
         how = await outcome
         at_ns = time.time_ns()
         media = await asyncio.to_thread(recording.finish, at_ns)
-        recording.close()
+        await recording.close()
         if media:
             report(recording.measured())
         report(Ended(how.reason, at_ns, media) if isinstance(how, Ended) else how)
@@ -85,8 +85,11 @@ async def record_tracks(
 def _recording(
     plan: RecorderPlan, report: Callable[[FromRecorder], None], outcome: asyncio.Future[Ended | Broke]
 ) -> Recording:
+    from adapters.passthrough.all_tracks import AllTracks
     from adapters.passthrough.one_track import OneTrack
 
+    if isinstance(plan.source, RoomTracksSource):
+        return AllTracks(plan, report, outcome)
     if isinstance(plan.source, TrackSource):
         return OneTrack(plan, plan.source.track_id, report, outcome)
     raise TypeError(f"not a source of tracks: {type(plan.source).__name__}")

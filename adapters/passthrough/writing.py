@@ -127,7 +127,7 @@ class TrackWriter:
         if self.stretches and stream is not self._stream:
             self.gaps.append((self.file.position, position))
         if stream is not self._stream:
-            self._stream, self._seen_readings = stream, len(stream.readings) if self.stretches else 0
+            self._stream, self._seen_readings = stream, 0
         stretch = Stretch(position, frame.timestamp, frame.arrival_ns)
         self.stretches.append(stretch)
         if self._on_stretch is not None:
