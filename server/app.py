@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from adapters.ffmpeg.encoder import STALL_TIMEOUT_SEC, FfmpegEncoder
 from adapters.http.download import FetchLimits, HttpSourceFetcher
 from adapters.http.netguard import NetGuard, Purpose
 from adapters.http.webhook_sender import HttpWebhookSender
+from adapters.recorder.process import RecorderPool
 from adapters.storage.local import LocalObjects
 from adapters.storage.s3_client import S3Options
 from adapters.storage.spool import FolderSpool
@@ -26,14 +28,21 @@ from server.auth.keys import KeyDirectory
 from server.bootstrap import Bootstrapped, bootstrap
 from server.clock import Clock, SystemClock
 from server.conversion.handler import ConversionHandler, Workshop
+from server.conversion.leftovers import LeftoverSweep
+from server.domain.egress import EGRESS_KIND
+from server.domain.egress_load import TYPICAL_CORES
 from server.domain.media import MediaLimits
 from server.domain.objects import CapabilitySigner
 from server.domain.project import S3Config
 from server.domain.room_names import RoomNames
+from server.egress.auto import AutoEgressWatch
 from server.egress.board import OrdersBoard
+from server.egress.capacity import Capacity
 from server.egress.control import EgressControl
+from server.egress.delivery import delivery_kind
 from server.egress.requests import Capabilities, RequestReader, UrlChecks
 from server.egress.storage_choice import StorageChoices, StoragePolicy
+from server.egress_side import EgressBase, egress_side, egress_works
 from server.ids import ProjectId
 from server.jobs.engine import EngineOptions, LeaseJobEngine
 from server.livekit import LiveKitSide, livekit_behind, open_livekit
@@ -49,6 +58,10 @@ from server.settings import Settings
 from server.webhooks.recorder import OutboxRecorder
 from server.webhooks.relay import RelayOptions, WebhookRelay
 from server.webhooks.schedule import RetrySchedule
+
+# The rest is for everything else that a worker does meanwhile.
+_CORES_FOR_EGRESS = 0.95
+_DELIVERIES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +99,25 @@ class Worker:
     handlers: tuple[JobHandler, ...]
     relay: WebhookRelay
     maintenance: Maintenance
+    auto_egress: AutoEgressWatch
+    recorders: RecorderPool
     reconciler: Reconciler | None
 
     async def start(self) -> None:
         self.relay.start()
         self.maintenance.start()
         if self.reconciler is not None:
+            # Without a LiveKit there is nothing to record, and no need for a recorder that waits.
             self.reconciler.start()
+            self.auto_egress.start()
+            self.recorders.warm_up()
         await self.engine.start_worker(self.handlers)
 
     async def drain(self, grace_sec: float) -> None:
         """Running jobs end within the grace or are handed over; then the last events go out."""
+        await self.auto_egress.stop()
         await self.engine.drain(grace_sec)
+        await self.recorders.aclose()
         if self.reconciler is not None:
             await self.reconciler.stop()
         await self.maintenance.stop()
@@ -155,18 +175,20 @@ async def open_backend(
         behind = livekit_behind(
             settings, database.secret_box, http_url=local_url, follow_only=local_url is None
         )
+        names = RoomNames(started.project_id)
         board = OrdersBoard()
         egress_storage = StorageChoices(_storage_policy(settings))
 
         def control_of(rooms: RoomListing) -> EgressControl:
-            return EgressControl(database, engine, rooms, egress_storage, board, clock)
+            capacity = Capacity(settings.lease_sec)
+            return EgressControl(database, engine, rooms, egress_storage, board, clock, capacity)
 
         livekit = await stack.enter_async_context(
             open_livekit(
                 behind,
                 database,
                 recorder,
-                RoomNames(started.project_id),
+                names,
                 clock,
                 control_of=control_of,
                 reader=lambda: _request_reader(guard),
@@ -177,15 +199,42 @@ async def open_backend(
             keys.forget(key_id)
             livekit.api.pairs.forget(key_id)
 
+        egress_base = EgressBase(
+            database=database,
+            engine=engine,
+            storage=storage,
+            policy=_storage_policy(settings),
+            recorder=recorder,
+            control=livekit.control,
+            board=board,
+            source=behind,
+            listing=livekit.listing,
+            names=names,
+            guard=guard,
+            clock=clock,
+            folder=settings.data_dir / "egress",
+            allow_private_urls=settings.allow_private_urls,
+            min_free_bytes=settings.min_free_bytes,
+            max_sec=settings.egress_max_duration_sec,
+        )
+        egress = egress_side(egress_base)
         worker = None
         if with_worker:
+            works = egress_works(egress_base)
             workshop = _workshop(settings, database, storage, fetcher, spool, clock, patience)
             worker = Worker(
                 engine=engine,
-                handlers=(ConversionHandler(workshop),),
+                handlers=(ConversionHandler(workshop), *works.handlers),
                 relay=relay,
+                auto_egress=egress.watch,
+                recorders=works.recorders,
                 maintenance=Maintenance(
-                    database, clock, objects, workshop.folder, settings.data_dir / "uploads"
+                    database,
+                    clock,
+                    objects,
+                    workshop.folder,
+                    settings.data_dir / "uploads",
+                    sweeps=(LeftoverSweep(database, storage, clock),),
                 ),
                 reconciler=livekit.reconciler,
             )
@@ -195,6 +244,7 @@ async def open_backend(
             database=database,
             keys=keys,
             services={
+                "EgressService": egress.service,
                 "ProjectService": Projects(database, clock, on_key_revoked=forget_key),
                 "RoomService": livekit.rooms,
                 "VideoConversionService": VideoConversions(
@@ -279,9 +329,17 @@ def _signer(keyring: str) -> CapabilitySigner:
 
 
 def _engine_options(settings: Settings) -> EngineOptions:
-    limit = settings.conversion_concurrency
+    limits: dict[str, float] = {
+        EGRESS_KIND: settings.egress_cores or _CORES_FOR_EGRESS * (os.cpu_count() or 1)
+    }
+    if settings.conversion_concurrency:
+        limits[ConversionHandler.kind] = settings.conversion_concurrency
     return EngineOptions(
-        concurrency={ConversionHandler.kind: limit} if limit else {}, lease_sec=settings.lease_sec
+        concurrency=limits | {delivery_kind(settings.data_dir / "egress"): _DELIVERIES_AT_ONCE},
+        weight_of=lambda job: job.spec.get("cores", 1.0) if job.kind == EGRESS_KIND else 1.0,
+        typical_weight={EGRESS_KIND: TYPICAL_CORES},
+        offered=(EGRESS_KIND,),
+        lease_sec=settings.lease_sec,
     )
 
 

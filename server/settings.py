@@ -118,6 +118,17 @@ class Settings(BaseSettings):
         description="Uploads are refused below this much free disk, bytes.",
     )
 
+    # --- egress
+    egress_cores: float | None = Field(
+        None,
+        gt=0,
+        description="Processor cores that a worker gives to recordings and streams; default nearly all. A 720p30 "
+        "composition counts as half a core.",
+    )
+    egress_max_duration_sec: float = Field(
+        0, ge=0, description="Longest recording or stream, seconds; 0 means no limit."
+    )
+
     # --- webhooks
     webhook_schedule_sec: Annotated[tuple[Seconds, ...], NoDecode] = Field(
         (5, 30, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),

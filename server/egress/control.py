@@ -27,8 +27,10 @@ from server.domain.egress import (
     StreamStatus,
     Surface,
 )
+from server.domain.egress_load import cores
 from server.domain.job import NewJob
 from server.egress.board import OrdersBoard
+from server.egress.capacity import Capacity
 from server.egress.storage_choice import StorageChoices
 from server.egress.stream_urls import redacted, shown
 from server.errors import Code, ServiceError, failed_precondition
@@ -51,7 +53,10 @@ one, or None to go on. What it raises ends the start."""
 
 
 class EgressControl:
-    """One for all surfaces. Every change is an order to whoever owns the egress, now or after a crash."""
+    """One for all surfaces. Every change is an order to whoever owns the egress, now or after a crash.
+
+    `watchers` are told of what changes here at once, such as the state ENDING; the owner has watchers of its own.
+    """
 
     def __init__(
         self,
@@ -61,13 +66,16 @@ class EgressControl:
         storage: StorageChoices,
         board: OrdersBoard,
         clock: Clock,
+        capacity: Capacity | None = None,
     ) -> None:
+        self._capacity = capacity
         self._database = database
         self._engine = engine
         self._rooms = rooms
         self._storage = storage
         self._board = board
         self._clock = clock
+        self._watchers = watchers
 
     async def start(
         self,
@@ -266,6 +274,8 @@ class EgressControl:
             if after.egress != before:
                 egress = replace(after.egress, updated_at=nanoseconds(self._clock.now()))
                 await tx.egresses.save(egress)
+                for watcher in self._watchers:
+                    await watcher.changed(tx, before, egress, None)
             if after.orders != ordered:
                 await tx.egresses.give(egress_id, after.orders)
             await tx.commit()
@@ -332,7 +342,7 @@ def _job(egress: Egress) -> NewJob:
         id=egress.job_id,
         project_id=egress.project_id,
         kind=EGRESS_KIND,
-        spec={"egressId": egress.id},
+        spec={"egressId": egress.id, "cores": cores(egress.plan)},
         max_attempts=MAX_ATTEMPTS,
     )
 

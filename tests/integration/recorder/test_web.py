@@ -1,0 +1,202 @@
+"""Pages in a real Chromium: what is seen and heard, their signals, and what they may not reach."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from adapters.recorder.web import record_page
+from adapters.web.programs import missing_programs
+from server.domain.egress import AudioEncoding, Encoding, RoomSource, Source, VideoEncoding, WebSource
+from server.ports.recorder import (
+    Active,
+    Broke,
+    Ended,
+    Finish,
+    FromRecorder,
+    Measured,
+    NewOrders,
+    RecorderPlan,
+    ToRecorder,
+)
+from tests.conftest import Eventually
+from tests.servers.http import bound_socket, serving
+
+pytestmark = pytest.mark.skipif(
+    bool(missing_programs()), reason=f"web egress needs {' '.join(missing_programs())}: apt-get install them"
+)
+
+_PAGE = """<body style="margin:0;background:rgb(200,40,40)"><script>
+const sound = new AudioContext(), tone = sound.createOscillator();
+tone.frequency.value = 440; tone.connect(sound.destination); tone.start();
+setTimeout(() => console.log("START_RECORDING"), 300);
+if (location.search.includes("end")) setTimeout(() => console.log("END_RECORDING"), 2000);
+</script>"""
+_TEMPLATE = """<body style="margin:0;background:rgb(40,40,200)"><script>
+fetch("/asked" + location.search); console.log("START_RECORDING");</script>"""
+
+
+class Site:
+    """Pages on loopback; `asked` are the addresses that pages of ours fetched."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.asked: list[str] = []
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    listener = bound_socket()
+    site = Site(f"http://127.0.0.1:{listener.getsockname()[1]}")
+
+    def asked(request: Request) -> Response:
+        site.asked.append(str(request.url))
+        return Response()
+
+    pages = {"/page": _PAGE, "/template": _TEMPLATE, "/reaching": _REACHING}
+    routes = [
+        Route(path, lambda _, html=html: HTMLResponse(html))
+        for path, html in pages.items()
+    ]
+    error = Route("/error", lambda _: HTMLResponse('<div class="error">no such room</div>'))
+    async with serving(Starlette(routes=[*routes, error, Route("/asked", asked)]), listener):
+        yield site
+
+
+class Session:
+    """A recorder of one page in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.orders: asyncio.Queue[ToRecorder] = asyncio.Queue()
+        self.reports: list[FromRecorder] = []
+
+    def last(self, kind: type[FromRecorder]) -> FromRecorder | None:
+        return next((report for report in reversed(self.reports) if isinstance(report, kind)), None)
+
+    @contextlib.asynccontextmanager
+    async def recording(
+        self, source: Source, *, private: bool = True, layout: str = "grid"
+    ) -> AsyncIterator[None]:
+        plan = RecorderPlan(
+            egress_id="EG_web",
+            url="ws://127.0.0.1:7880",
+            token="a token",
+            source=source,
+            encoding=Encoding(VideoEncoding(width=640, height=360, kbps=800), AudioEncoding()),
+            folder=str(self.folder),
+            container="mp4",
+            layout=layout,
+            allow_private_urls=private,
+        )
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(record_page(plan, self.orders, self.reports.append))
+            yield
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    return Session(tmp_path)
+
+
+def _recorded(session: Session, seconds: float) -> Callable[[], bool]:
+    def enough() -> bool:
+        measured = session.last(Measured)
+        return isinstance(measured, Measured) and measured.duration_ms >= seconds * 1000
+
+    return enough
+
+
+async def test_a_page_is_seen_and_heard(site: Site, session: Session, eventually: Eventually) -> None:
+    """LK-37: any page; the whole canvas is the page, and its tone is in the file."""
+    async with session.recording(WebSource(f"{site.url}/page")):
+        await eventually(_recorded(session, 2), within=40)
+        session.orders.put_nowait(Finish())
+    end = session.last(Ended)
+    assert isinstance(end, Ended)
+    assert (end.reason, end.media) == ("stopped", True)
+    assert (session.folder / "part-000.json").exists()
+    with av.open(str(session.folder / "part-000.mp4")) as file:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+        file.seek(0)
+        sound = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
+    assert len(pictures) == end_frames(session)
+    for spot in ((2, 2), (180, 320), (357, 637)):
+        assert np.allclose(pictures[-1][spot], (200, 40, 40), atol=12)
+    loud = sound[len(sound) // 2 :]
+    crossings = np.count_nonzero(np.diff(np.signbit(loud)))
+    assert crossings / 2 / (len(loud) / 44100) == pytest.approx(440, abs=5)
+
+
+def end_frames(session: Session) -> int:
+    measured = session.last(Measured)
+    assert isinstance(measured, Measured)
+    return measured.composed
+
+
+async def test_a_page_begins_and_ends_the_recording_itself(site: Site, session: Session) -> None:
+    """Livekit-surface 5.2: START_RECORDING is waited for, END_RECORDING ends it."""
+    async with session.recording(WebSource(f"{site.url}/page?end", await_start_signal=True)):
+        pass
+    end = session.last(Ended)
+    assert isinstance(end, Ended)
+    assert end.reason == "source_closed"
+    with av.open(str(session.folder / "part-000.mp4")) as file:
+        assert 0.5 < float(file.duration or 0) / av.time_base < 2.5
+
+
+async def test_a_template_gets_what_it_needs_to_join(
+    site: Site, session: Session, eventually: Eventually
+) -> None:
+    """LK-12: layout, url and token in the query; the page's own query stays."""
+    async with session.recording(RoomSource(base_url=f"{site.url}/template?mine=1"), layout="speaker"):
+        await eventually(lambda: site.asked and session.last(Active), within=40)
+        session.orders.put_nowait(Finish())
+    assert "mine=1&layout=speaker&url=ws%3A%2F%2F127.0.0.1%3A7880&token=a+token" in site.asked[0]
+
+
+async def test_a_pause_is_cut_out_or_shows_a_card(
+    site: Site, session: Session, eventually: Eventually
+) -> None:
+    async with session.recording(WebSource(f"{site.url}/page")):
+        await eventually(_recorded(session, 1), within=40)
+        session.orders.put_nowait(NewOrders(paused="card"))
+        await eventually(_recorded(session, 3), within=40)
+        session.orders.put_nowait(NewOrders(paused="cut"))
+        session.orders.put_nowait(Finish())
+    with av.open(str(session.folder / "part-000.mp4")) as file:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    assert np.allclose(pictures[10][5, 5], (200, 40, 40), atol=12)
+    assert not np.allclose(pictures[-5][5, 5], (200, 40, 40), atol=60)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("/nothing", "page load error: HTTP 404"), ("/error", "template error: no such room")],
+)
+async def test_a_page_that_cannot_be_shown_says_why(
+    site: Site, session: Session, path: str, said: str
+) -> None:
+    async with session.recording(WebSource(site.url + path)):
+        pass
+    assert session.reports == [Broke("EGRESS_FAILED", said, 400)]
+
+
+async def test_a_page_reaches_no_private_address(site: Site, session: Session) -> None:
+    """Design section 13: not itself, and nothing that it asks for."""
+    async with session.recording(WebSource(f"{site.url}/page"), private=False):
+        pass
+    broke = session.last(Broke)
+    assert isinstance(broke, Broke)
+    assert broke.message.startswith("page load error")
+    assert site.url not in broke.message
