@@ -18,6 +18,8 @@ _TRUNCATE_BYTES = 4 * 1024 * 1024
 _LINE_CHARS = 2000
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 _QUIET = frozenset({"level", "ts", "logger", "caller", "msg", "stacktrace"})
+# What LiveKit warns of whenever somebody leaves.
+_ORDINARY = ("User Initiated Abort: Close called", "websocket: close sent")
 _log = structlog.get_logger("livekit-server")
 
 
@@ -80,6 +82,8 @@ class LogTail:
         fields = {key: value for key, value in parsed.items() if key not in _QUIET}
         cause = f": {fields['error']}" if fields.get("error") else ""
         self._lines.append(f"{message}{cause}")
+        if any(text in cause for text in _ORDINARY):
+            return
         speak = _log.error if parsed.get("level") in {"error", "fatal", "panic"} else _log.warning
         speak(
             "livekit-server reports",

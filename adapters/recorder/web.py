@@ -347,7 +347,10 @@ class _Recording:
 
     def _measured(self, written: int) -> Measured:
         return Measured(
-            self._program.duration_ms, composed=self._composed, repeated=self._repeated, bytes=written
+            self._program.duration_ms,
+            composed=self._composed - self._repeated,
+            repeated=self._repeated,
+            bytes=written,
         )
 
 

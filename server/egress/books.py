@@ -15,6 +15,7 @@ from server.domain.egress import (
     StreamResult,
     StreamStatus,
 )
+from server.domain.job import Job
 from server.egress.events import EgressWatcher
 from server.egress.outcome import details_of
 from server.egress.stream_urls import redacted, shown
@@ -24,6 +25,9 @@ from server.ports.unit_of_work import UnitOfWork
 
 # Key of the job's result: the start was announced.
 ANNOUNCED = "announced"
+
+# Key of the job's result.
+_MEASURED = "measured"
 
 
 class Books:
@@ -80,9 +84,30 @@ class Books:
         assert result is not None
         return result
 
+    async def updated(self, make: Callable[[Egress], Egress]) -> None:
+        """`change`, told of also if the API has made it already."""
+
+        async def work(tx: UnitOfWork) -> None:
+            before = await tx.egresses.get(None, self._egress_id, lock=True)
+            if before is None or before.status.is_final:
+                return
+            after = make(before)
+            if after != before:
+                await tx.egresses.save(replace(after, updated_at=self.now()))
+            for watcher in self._watchers:
+                await watcher.updated(tx, after)
+
+        await self._run.transact(work)
+
     async def measured(self, values: Mapping[str, Any]) -> None:
         """What `Egress` shows of a running one: kept in the job's result."""
-        await self._run.save(result={"measured": dict(values)})
+        await self._run.save(result={_MEASURED: dict(values)})
+
+
+def measured_by(job: Job) -> Mapping[str, Any] | None:
+    """How far the capture is or was: `durationMs`, `fps`, `frames…`, `bytes`; None before its first second."""
+    measured: Mapping[str, Any] | None = job.result.get(_MEASURED)
+    return measured
 
 
 async def rewrite(
@@ -111,6 +136,11 @@ async def rewrite(
     for watcher in watchers:
         await watcher.changed(tx, before, after, recording)
     return after
+
+
+def in_room(egress: Egress, room_id: str) -> Egress:
+    """Its room may have been unknown when it was accepted."""
+    return egress if egress.room_id or not room_id else replace(egress, room_id=room_id)
 
 
 def active(egress: Egress, at: int) -> Egress:

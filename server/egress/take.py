@@ -7,13 +7,13 @@ import logging
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from server.domain.egress import Egress, Orders
 from server.egress.board import OrdersBoard
-from server.egress.books import Books, active, ending, with_report, with_streams
+from server.egress.books import Books, active, ending, in_room, with_report, with_streams
 from server.egress.journal import Journal, Reported
 from server.errors import ServiceError
 from server.ports.jobs import JobRun
@@ -63,6 +63,9 @@ class Lost:
 
 TakeEnd = Ended | Broke | Lost
 
+# Processes on their way out; nobody needs to wait for them, and they die with this one.
+_leaving: set[asyncio.Task[None]] = set()
+
 
 class Take:
     """Reads what the recorder reports, journals it at once, and writes it to the rows as fast as the database allows.
@@ -98,6 +101,7 @@ class Take:
         self._read_all = False
         self._heard_at = 0.0
         self._finish_by: float | None = None
+        self._measured: Measured | None = None
         self._measured_at = 0.0
         self._frames = (0, 0.0)
         self._earlier_ms = journal.footage.duration_ms
@@ -105,7 +109,8 @@ class Take:
         self.disk_low = False
 
     async def record(self, process: RecorderProcess) -> TakeEnd:
-        """Raise OwnershipLost; the process is gone when it returns."""
+        """Raise OwnershipLost; the process is gone or going when it returns."""
+        self._reports = process.reports()
         reading = asyncio.create_task(self._read(process), name=f"reports {self._egress_id}")
         keeping = asyncio.create_task(self._keep_books(), name=f"books {self._egress_id}")
         others = {
@@ -122,22 +127,27 @@ class Take:
             await keeping
             return reading.result()
         finally:
+            clean = reading.done() and not reading.cancelled() and not isinstance(reading.result(), Lost)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await process.kill()
+            if clean:
+                _let_go(process, self._reports)
+            else:
+                await process.kill()
 
     # --- what the recorder says
 
     async def _read(self, process: RecorderProcess) -> TakeEnd:
         end: TakeEnd = Lost("it ended without a word")
         try:
-            async for report in process.reports():
+            async for report in self._reports:
                 self._heard_at = time.monotonic()
                 await self._note(process, report)
+                self._queue(report)
                 if isinstance(report, Ended | Broke):
                     end = report
-                self._queue(report)
+                    break
         except RecorderDied as error:
             end = Lost(str(error))
         self._read_all = True
@@ -147,16 +157,22 @@ class Take:
     async def _note(self, process: RecorderProcess, report: FromRecorder) -> None:
         try:
             match report:
-                case Joined() | Active() | Ended() | Broke():
+                case Joined() | Active():
+                    await self._journal.add(Reported(self._part, report))
+                case Ended() | Broke():
+                    if self._measured is not None:
+                        await self._journal.add(Reported(self._part, self._measured), durable=False)
                     await self._journal.add(Reported(self._part, report))
                 case SegmentWritten() | ImageWritten():
                     await self._journal.add(Reported(self._part, report))
                     self._on_output()
                 case TrackSeen():
                     await self._journal.add(Reported(self._part, report), durable=False)
-                case Measured() if time.monotonic() - self._measured_at >= _JOURNAL_MEASURED_SEC:
-                    self._measured_at = time.monotonic()
-                    await self._journal.add(Reported(self._part, report), durable=False)
+                case Measured():
+                    self._measured = report
+                    if time.monotonic() - self._measured_at >= _JOURNAL_MEASURED_SEC:
+                        self._measured_at = time.monotonic()
+                        await self._journal.add(Reported(self._part, report), durable=False)
                 case _:
                     pass
         except OSError as error:
@@ -181,6 +197,8 @@ class Take:
 
     async def _enter(self, report: FromRecorder) -> None:
         match report:
+            case Joined(room_id):
+                await self._books.change(lambda egress: in_room(egress, room_id))
             case Active(started_at):
                 await self._books.change(lambda egress: active(egress, started_at))
             case StreamReport() if not self._is_handing_over():
@@ -198,7 +216,9 @@ class Take:
         return {
             "durationMs": self._earlier_ms + measured.duration_ms,
             "fps": round(fps, 1),
-            "dropped": measured.dropped,
+            "framesComposed": measured.composed,
+            "framesRepeated": measured.repeated,
+            "framesDropped": measured.dropped,
             "bytes": measured.bytes,
         }
 
@@ -226,13 +246,14 @@ class Take:
             return self.orders
 
     async def _obey(self, process: RecorderProcess, orders: Orders) -> None:
-        self.orders = orders
+        before, self.orders = self.orders, orders
         if orders.end_reason:
             await self._finish(process)
             await self._books.change(lambda egress: ending(egress, orders.end_reason))
             return
         await process.send(NewOrders(orders.layout, orders.paused, orders.destinations))
-        await self._books.change(lambda egress: with_streams(egress, orders.destinations))
+        if orders.destinations != before.destinations:
+            await self._books.updated(lambda egress: with_streams(egress, orders.destinations))
 
     async def _finish(self, process: RecorderProcess) -> None:
         if self._finish_by is None:
@@ -278,6 +299,18 @@ class Take:
             await self._finish(process)
         elif free < 2 * self._limits.min_free_bytes:
             _log.warning("egress %s: only %d MiB of disk are left", self._egress_id, free >> 20)
+
+
+def _let_go(process: RecorderProcess, reports: AsyncIterator[FromRecorder]) -> None:
+    async def leave() -> None:
+        with suppress(RecorderDied):
+            async for _ in reports:
+                pass
+        await process.kill()
+
+    task = asyncio.create_task(leave(), name="a recorder leaves")
+    _leaving.add(task)
+    task.add_done_callback(_leaving.discard)
 
 
 def resumable(orders: Orders, failed: frozenset[str]) -> Orders:

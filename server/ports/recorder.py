@@ -158,7 +158,11 @@ class TrackSeen:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Once a second, and at the end. `audio_offset_ms` is sound minus picture as the mixer sees it."""
+    """Once a second, and at the end.
+
+    Of the frames written `composed` show something new and `repeated` what the one before showed; `dropped` could not be
+    written in time. `audio_offset_ms` is sound minus picture as the mixer sees it.
+    """
 
     KIND: ClassVar[str] = "measured"
     duration_ms: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,8 +17,8 @@ from server.services.messages import to_timestamp
 _NS = 1_000_000_000
 
 
-def egress_to_message(egress: Egress) -> pb.Egress:
-    """What every transport shows of an egress (C.1)."""
+def egress_to_message(egress: Egress, measured: Mapping[str, Any] | None = None) -> pb.Egress:
+    """What every transport shows of an egress (C.1); `measured` as `server.egress.books.measured_by` gives it."""
     message = pb.Egress(
         id=egress.id,
         egress_id=egress.id,
@@ -38,6 +39,17 @@ def egress_to_message(egress: Egress) -> pb.Egress:
         tracks=isinstance(egress.plan.source, RoomTracksSource),
         **_file_of(egress),
     )
+    if measured:
+        message.progress.CopyFrom(
+            pb.EgressProgress(
+                duration_ms=round(measured["durationMs"]),
+                fps=measured["fps"],
+                frames_composed=measured["framesComposed"],
+                frames_repeated=measured["framesRepeated"],
+                frames_dropped=measured["framesDropped"],
+                bytes=measured["bytes"],
+            )
+        )
     if egress.failing is not None:
         message.error_code = egress.failing.code
         message.error_message = egress.failing.message

@@ -8,6 +8,7 @@ from generated.baxcloud.v1 import egress_pb2 as pb
 from server.clock import Clock
 from server.context import CallContext
 from server.domain.egress import Egress, Surface
+from server.egress.books import measured_by
 from server.egress.compositions import DEFAULT_LAYOUT, Composition, Compositions
 from server.egress.control import EgressControl
 from server.egress.qualities import DEFAULT_FILE_TYPE, DEFAULT_QUALITY
@@ -55,7 +56,7 @@ class Egresses:
         )
 
     async def stop_egress(self, request: pb.StopEgressRequest, ctx: CallContext) -> pb.Egress:
-        return egress_to_message(await self.stop(request.egress_id, ctx))
+        return await self._with_progress(await self.stop(request.egress_id, ctx))
 
     async def stop(self, egress_id: str, ctx: CallContext) -> Egress:
         """As it is once it has ended, or after `STOP_WAIT_SEC` (B-10); one that had ended is as it was (B-11)."""
@@ -91,11 +92,16 @@ class Egresses:
         )
 
     async def get_egress(self, request: pb.GetEgressRequest, ctx: CallContext) -> pb.Egress:
-        return egress_to_message(await self._control.get(ctx.project_id, request.egress_id))
+        return await self._with_progress(await self._control.get(ctx.project_id, request.egress_id))
 
     async def delete_egress(self, request: pb.DeleteEgressRequest, ctx: CallContext) -> Empty:
         await self._control.delete(ctx.project_id, request.egress_id)
         return Empty()
+
+    async def _with_progress(self, egress: Egress) -> pb.Egress:
+        async with self._database.read() as tx:
+            job = await tx.jobs.get(None, egress.job_id)
+        return egress_to_message(egress, measured_by(job) if job is not None else None)
 
     async def _derived_id(self, ctx: CallContext, key: str) -> str | None:
         derived = derived_egress_id(ctx.project_id, ctx.method, key)
