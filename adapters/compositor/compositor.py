@@ -11,7 +11,7 @@ import av
 from adapters.compositor import drawing
 from adapters.compositor.colours import DARK, LIGHT, SPEAKING, yuv
 from adapters.compositor.movement import Movement, appearance
-from adapters.compositor.overlay import Overlay, Patch, frame_patches, shape_patches
+from adapters.compositor.overlay import Border, Overlay, Patch, frame_patches, shape_patches
 from adapters.compositor.picture import Picture, crop, fill, memory_of, new_frame, paste, planes_of
 from adapters.compositor.scaling import Scaler
 from server.domain.layout import Rect, StageOrder, StageTrack, Tile, arrange, is_light
@@ -22,8 +22,7 @@ _MAX_MOVING = 25
 _RADIUS_PARTS = 72
 _BORDER_PARTS = 180
 # A thin light line around a tile that lies over another one.
-_EDGE = (255, 255, 255)
-_EDGE_STRENGTH = 0.28
+_EDGE = Border(2, (255, 255, 255), 0.28)
 
 _Wanted = tuple[str, tuple[StageTrack, ...], str | None]
 
@@ -63,7 +62,7 @@ class Compositor:
         self._canvas = planes_of(self._frame)
         self._memory, self._strides = memory_of(self._frame)
         self._radius = min(width, height) // _RADIUS_PARTS
-        self._border = max(2, min(width, height) // _BORDER_PARTS)
+        self._speaking = Border(max(2, min(width, height) // _BORDER_PARTS // 2 * 2), SPEAKING)
         self._order = StageOrder()
         self._actors: dict[str, _Actor] = {}
         self._wanted: _Wanted | None = None
@@ -187,24 +186,16 @@ class Compositor:
         """Make the name, border and corners of a tile for where it is now."""
         tile, track, over = actor.tile, actor.track, actor.tile.z > 0
         patches: list[Patch] = []
-        fills_canvas = (rect.width, rect.height) == (self._width, self._height)
-        if not fills_canvas:
-            border = self._border if speaks else 2 if over else 0
-            patches += frame_patches(
-                rect.width,
-                rect.height,
-                self._radius,
-                None if over else self._theme.background,
-                border,
-                SPEAKING if speaks else _EDGE,
-                1.0 if speaks else _EDGE_STRENGTH,
-            )
+        shape = None
+        if (rect.width, rect.height) != (self._width, self._height):
+            border = self._speaking if speaks else _EDGE if over else None
+            corner = None if over else self._theme.background
+            patches += frame_patches(rect.width, rect.height, self._radius, corner, border)
+            if over:
+                shape = Overlay(shape_patches(rect.width, rect.height, self._radius), rect, self._strides)
         if tile.label:
             name = _label(track.name or track.identity, track.muted, tile.rect.width, tile.rect.height)
             patches += _anchored(name, tile.rect, rect)
-        shape = None
-        if over and not fills_canvas:
-            shape = Overlay(shape_patches(rect.width, rect.height, self._radius), rect, self._strides)
         actor.dress(key, Overlay(patches, rect, self._strides), shape)
 
 
@@ -221,13 +212,8 @@ def _anchored(patch: Patch | None, made_for: Rect, rect: Rect) -> list[Patch]:
     """The name at the lower left of a tile that is on its way and therefore of another size, if it fits there."""
     if patch is None:
         return []
-    rows, columns = patch.stays.shape
     y = patch.y + rect.height - made_for.height
-    return (
-        [replace(patch, y=y)]
-        if y >= 0 and patch.x + columns <= rect.width and y + rows <= rect.height
-        else []
-    )
+    return [replace(patch, y=y)] if y >= 0 and patch.x + patch.width <= rect.width else []
 
 
 def _overlap(one: Rect, other: Rect) -> bool:

@@ -20,7 +20,7 @@ from adapters.compositor.colours import (
     to_yuv,
     yuv,
 )
-from adapters.compositor.overlay import Patch
+from adapters.compositor.overlay import Patch, patch
 from adapters.compositor.picture import Planes, crop, fill, i420, new_planes, paste
 from server.domain.layout import Rect
 
@@ -57,7 +57,7 @@ def label(name: str, muted: bool, width: int, height: int) -> Patch | None:
     pill = _rounded(across, down, down * 0.32) * _LABEL_OPACITY
     stays = (1 - pill) * (1 - ink) * (1 - sign)
     added = _painted(pill * (1 - ink) * (1 - sign), LABEL) + _painted(ink, _WHITE) + _painted(sign, MUTED)
-    return Patch(inset, height - inset - down, stays.astype(np.float32), added.astype(np.float32))
+    return patch(inset, height - inset - down, stays, added)
 
 
 def _painted(alpha: np.ndarray, colour: Rgb) -> np.ndarray:

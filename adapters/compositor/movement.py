@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from server.domain.layout import Rect
 
-DURATION_SEC = 0.25
+DURATION_SEC = 0.28
 # A tile that appears grows from this part of its size.
 _APPEARS_AT = 0.86
 
@@ -23,7 +23,7 @@ class Movement:
         progress = (now - self.began) / DURATION_SEC
         if progress >= 1:
             return self.end
-        eased = 1 - (1 - max(0.0, progress)) ** 3
+        eased = 1 - (1 - max(0.0, progress)) ** 2
         return Rect(
             _between(self.start.x, self.end.x, eased),
             _between(self.start.y, self.end.y, eased),

@@ -15,16 +15,20 @@ TAKES_VOICE_AFTER_SEC = 1.2
 CLEARLY_LOUDER = 1.5
 # Pauses between words count as speech.
 PAUSE_SEC = 0.8
-# Levels jump from report to report: each counts for this part, the past for the rest.
-_NEWEST_PART = 0.4
+# Levels jump from syllable to syllable: what counts is about their mean over this long.
+_SMOOTHING_SEC = 0.5
 
 
 class SpeakerChoice:
-    """Keeps one speaker from the levels reported; nobody speaking leaves the last one chosen."""
+    """Keeps one speaker from the levels reported; nobody speaking leaves the last one chosen.
+
+    Call `update` at a steady rate, some five to thirty times a second, with the newest levels known.
+    """
 
     def __init__(self) -> None:
         self._speaker: str | None = None
         self._chosen_at = float("-inf")
+        self._updated_at = float("-inf")
         self._levels: dict[str, float] = {}
         self._spoke_at: dict[str, float] = {}
         self._turn_began: dict[str, float] = {}
@@ -40,8 +44,10 @@ class SpeakerChoice:
 
     def update(self, now: float, levels: Mapping[str, float]) -> str | None:
         """Take the levels (0–1) by identity at `now` seconds; who is missing is silent. Returns the speaker."""
+        newest_part = min(1.0, (now - self._updated_at) / _SMOOTHING_SEC)
+        self._updated_at = now
         for who in {*levels, *self._levels}:
-            self._listen(now, who, levels.get(who, 0.0))
+            self._listen(now, who, levels.get(who, 0.0), newest_part)
         rival = self._rival(now)
         if rival is not None:
             self._speaker, self._chosen_at = rival, now
@@ -55,9 +61,9 @@ class SpeakerChoice:
         if identity == self._speaker:
             self._speaker, self._chosen_at = None, float("-inf")
 
-    def _listen(self, now: float, who: str, level: float) -> None:
-        before = self._levels.get(who, 0.0)
-        self._levels[who] = before + (level - before) * _NEWEST_PART
+    def _listen(self, now: float, who: str, level: float, newest_part: float) -> None:
+        before = self._levels.get(who, level)
+        self._levels[who] = before + (level - before) * newest_part
         if level < SPEAKS_FROM:
             if now - self._spoke_at.get(who, float("-inf")) >= PAUSE_SEC:
                 for kept in (self._levels, self._spoke_at, self._turn_began, self._louder_since):
@@ -86,4 +92,4 @@ class SpeakerChoice:
             return True
         if self._speaker in self._turn_began:
             return now - self._louder_since.get(who, now) >= TAKES_VOICE_AFTER_SEC
-        return now - self._turn_began[who] >= TAKES_SILENCE_AFTER_SEC
+        return self._spoke_at[who] - self._turn_began[who] >= TAKES_SILENCE_AFTER_SEC
