@@ -31,6 +31,7 @@ from server.domain.egress_load import cores
 from server.domain.job import NewJob
 from server.egress.board import OrdersBoard
 from server.egress.capacity import Capacity
+from server.egress.events import EgressWatcher
 from server.egress.storage_choice import StorageChoices
 from server.egress.stream_urls import redacted, shown
 from server.errors import Code, ServiceError, failed_precondition
@@ -67,6 +68,7 @@ class EgressControl:
         board: OrdersBoard,
         clock: Clock,
         capacity: Capacity | None = None,
+        watchers: Sequence[EgressWatcher] = (),
     ) -> None:
         self._capacity = capacity
         self._database = database
