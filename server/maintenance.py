@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -27,16 +28,30 @@ class Reapable(Protocol):
         ...
 
 
+class Sweep(Protocol):
+    async def run(self) -> int:
+        """Removes what dead processes left of one kind of work; how often it did."""
+        ...
+
+
 class Maintenance:
     """Runs once at start and then every hour."""
 
     def __init__(
-        self, database: Database, clock: Clock, objects: Reapable, work_folder: Path, upload_folder: Path
+        self,
+        database: Database,
+        clock: Clock,
+        objects: Reapable,
+        work_folder: Path,
+        upload_folder: Path,
+        *,
+        sweeps: Sequence[Sweep] = (),
     ) -> None:
         self._database = database
         self._clock = clock
         self._objects = objects
         self._folders = (work_folder, upload_folder)
+        self._sweeps = sweeps
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -65,6 +80,8 @@ class Maintenance:
             for entry in await asyncio.to_thread(_old_entries, folder):
                 await self._remove_unless_needed(entry)
         await asyncio.to_thread(self._objects.reap)
+        for sweep in self._sweeps:
+            await sweep.run()
 
     async def _remove_unless_needed(self, entry: Path) -> None:
         async with self._database.read() as tx:

@@ -100,6 +100,10 @@ _FAIL = (
     )
 )
 
+_HAS_ENDED = jobs.c.status.in_([status.value for status in JobStatus if status.is_final])
+_ENDED_RESULT = select(jobs.c.result).where(_ID, _HAS_ENDED).with_for_update()
+_AMEND = jobs.update().where(_ID, _HAS_ENDED).values(result=_value("result"))
+
 
 def _listing(by_status: bool) -> tuple[Any, Any]:
     """The page and the count over all pages."""
@@ -240,6 +244,13 @@ class SqlJobs:
         }
         return bool(await execute(self._session, _FAIL, values))
 
+    async def amend(self, job_id: JobId, *, result: Mapping[str, Any]) -> bool:
+        """Merges `result` like `update`."""
+        where = {"p_id": job_id}
+        return await self._session.run(
+            lambda c: _merge(c, _AMEND, where, where, result, locked=_ENDED_RESULT)
+        )
+
 
 def _merge(
     connection: Connection,
@@ -247,8 +258,10 @@ def _merge(
     fence: Mapping[str, Any],
     values: Mapping[str, Any],
     result: Mapping[str, Any],
+    *,
+    locked: Any = _LOCKED_RESULT,
 ) -> bool:
-    stored = connection.execute(_LOCKED_RESULT, fence).first()
+    stored = connection.execute(locked, fence).first()
     if stored is None:
         return False
     merged = {**stored.result, **result}

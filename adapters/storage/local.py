@@ -149,6 +149,9 @@ class LocalStore:
     async def list(self, folder: str = "") -> tuple[StoredObject, ...]:
         return await self._run(lambda: self._list(folder))
 
+    async def end_uploads(self, folder: str = "") -> None:
+        """Nothing: what an interrupted write left is `LocalObjects.reap`'s."""
+
     async def delete(self, keys: Iterable[str]) -> None:
         paths = [self._path(key) for key in keys]
         await self._run(lambda: self._delete(paths))

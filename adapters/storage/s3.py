@@ -229,7 +229,10 @@ class S3Store:
         await self._call("deletion", lambda: self._client.delete_object(Bucket=self._bucket, Key=key))
 
     async def _put_parts(self, key: str, path: Path, size: int, headers: dict[str, str]) -> None:
-        await self._abort_unfinished(key)
+        # A killed worker may have left some.
+        for left in await self._unfinished(key):
+            if left.key == key:
+                await self._abort(left)
         began = time.monotonic()
         reply = await self._call(
             "upload", lambda: self._client.create_multipart_upload(Bucket=self._bucket, Key=key, **headers)
@@ -299,19 +302,29 @@ class S3Store:
         earliest = now - timedelta(seconds=time.monotonic() - began + 2)
         return bool(head["ContentLength"] == size and head["LastModified"] >= earliest)
 
-    async def _abort_unfinished(self, key: str) -> None:
-        """Ends uploads of the same key that a killed worker left open; storage that can't list them is no error."""
+    async def end_uploads(self, folder: str = "") -> None:
+        start = self._prefix + folder
+        for upload in await self._unfinished(start):
+            await self._abort(upload)
+
+    async def _unfinished(self, start: str) -> Sequence[_Upload]:
+        """Uploads of keys that start so and were never completed; storage that can't list them has none."""
+
+        def pages() -> Sequence[_Upload]:
+            # Not the paginator: some servers repeat its markers for ever.
+            reply = self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=start)
+            return [
+                _Upload(item["Key"], item["UploadId"])
+                for item in reply.get("Uploads", ())
+                if item["Key"].startswith(start)
+            ]
+
         try:
-            reply = await self._call(
-                "upload", lambda: self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
-            )
+            return await self._call("upload", pages)
         except S3Error as error:
             if error.retryable or error.code == "NoSuchBucket":
                 raise
-            return
-        for item in reply.get("Uploads", ()):
-            if item["Key"] == key:
-                await self._abort(_Upload(key, item["UploadId"]))
+            return ()
 
     async def _abort(self, upload: _Upload) -> None:
         try:

@@ -50,6 +50,10 @@ class FencedStore:
         await self._confirm(0.0)
         await self._store.delete(keys)
 
+    async def end_uploads(self, folder: str = "") -> None:
+        await self._confirm(0.0)
+        await self._store.end_uploads(folder)
+
     async def get_bytes(self, key: str) -> bytes:
         return await self._store.get_bytes(key)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from server.clock import Clock
 from server.conversion.fenced_store import FencedStore
+from server.conversion.leftovers import remove_leftovers
 from server.conversion.progress import (
     DOWNLOADING,
     PROBING,
@@ -23,9 +24,9 @@ from server.conversion.progress import (
     VERIFYING,
     ProgressReporter,
 )
-from server.conversion.published import PublishedObjects, may_have_published, remove_layout
+from server.conversion.published import PublishedObjects
 from server.conversion.publisher import LadderPublisher
-from server.domain.conversion import ConversionSpec, price_cents, whole_seconds
+from server.domain.conversion import ConversionSpec, price_cents, spec_of, whole_seconds
 from server.domain.hls import MASTER_NAME, PLAYLIST_NAME, THUMBNAIL_NAME
 from server.domain.job import CONVERSION_KIND, Job, JobStatus
 from server.domain.ladder import ConversionSettings, EncodePlan, plan_encode
@@ -127,15 +128,9 @@ class ConversionHandler:
         """Removes the local files, only now that the final state is stored: until then another attempt may need them."""
         await asyncio.to_thread(shutil.rmtree, self._shop.folder / job.id, ignore_errors=True)
         await self._shop.spool.remove(job.id)
-        if job.status is JobStatus.FAILED and may_have_published(job.result):
-            # Failed because its workers died: no attempt was left to clean up after itself.
-            async with self._shop.database.read() as tx:
-                spec = _spec_of(job, await tx.jobs.secrets(job.id))
-            try:
-                await remove_layout(await self._shop.storage.open(spec.target), spec.output_formats)
-            except StorageError as error:
-                # Often the very storage that failed the job.
-                _logger.warning("job %s: partial objects could not be removed: %s", job.id, error)
+        if job.status is JobStatus.FAILED:
+            # It may have failed because its workers died: no attempt was left to clean up after itself.
+            await remove_leftovers(job, self._shop.database, self._shop.storage)
 
     def _inline_ai_events(self, job: Job) -> list[NewEvent]:
         code, message = _AI_UNAVAILABLE
@@ -164,7 +159,7 @@ class _Conversion:
 
     async def convert(self) -> dict[str, Any]:
         await asyncio.to_thread(self._prepare)
-        spec = _spec_of(self._run.job, await self._run.secrets())
+        spec = spec_of(self._run.job, await self._run.secrets())
         store = FencedStore(await self._shop.storage.open(spec.target), self._run)
         source = await self._source(spec)
         self.progress.enter(PROBING)
@@ -174,6 +169,7 @@ class _Conversion:
         )
         plan = plan_encode(info, settings, self._shop.limits)
         published = self._published = PublishedObjects(store, spec.output_formats)
+        await published.end_uploads()
         # Viewers may be watching since an earlier attempt.
         listed = await published.listed() if self._run.job.playable_at else None
         self.progress.enter(TRANSCODING)
@@ -297,10 +293,6 @@ class _Conversion:
             "segmentsCount": len(report.renditions[0].segments),
             "costCents": price_cents(duration, len(spec.output_formats), rate),
         }
-
-
-def _spec_of(job: Job, secrets: Mapping[str, str]) -> ConversionSpec:
-    return ConversionSpec.from_json(job.spec, secrets, project_id=job.project_id, job_id=job.id)
 
 
 def _addresses(store: ObjectStore, spec: ConversionSpec) -> dict[str, Any]:

@@ -58,15 +58,27 @@ class PublishedObjects:
         if stale:
             await self._store.delete(stale)
 
+    async def end_uploads(self) -> None:
+        """Ends what earlier attempts left half uploaded, if any wrote at all. Raise OwnershipLost, StorageError."""
+        if self._store.has_written:
+            for folder in _folders(self._renditions):
+                await self._store.end_uploads(folder)
+
     async def remove(self) -> None:
         """Removes the whole layout, if anything of it was written. Raise OwnershipLost."""
         if self._store.has_written:
             await remove_layout(self._store, self._renditions)
 
 
+def _folders(renditions: Sequence[str]) -> list[str]:
+    return [f"{name}/segment_" for name in renditions] + [_SUBTITLES]
+
+
 async def remove_layout(store: ObjectStore, renditions: Sequence[str]) -> None:
     """Playlists first, so that nothing names what is gone."""
-    folders = [f"{name}/segment_" for name in renditions] + [_SUBTITLES]
+    folders = _folders(renditions)
+    for folder in folders:
+        await store.end_uploads(folder)
     listed = await asyncio.gather(*(store.list(folder) for folder in folders))
     playlists = [f"{name}/{PLAYLIST_NAME}" for name in renditions]
     await store.delete([MASTER_NAME, *playlists])

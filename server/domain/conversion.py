@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from server.domain.job import Job
 from server.domain.project import S3Config
 from server.ids import ProjectId
 from server.ports.storage import StorageTarget
@@ -65,6 +66,10 @@ class ConversionSpec:
             moderate=spec["moderate"],
             target=_target_from_json(spec["storage"], secrets, project_id=project_id, job_id=job_id),
         )
+
+
+def spec_of(job: Job, secrets: Mapping[str, str]) -> ConversionSpec:
+    return ConversionSpec.from_json(job.spec, secrets, project_id=job.project_id, job_id=job.id)
 
 
 def _target_to_json(target: StorageTarget) -> dict[str, Any]:

@@ -66,6 +66,10 @@ class ObjectStore(Protocol):
         """Missing keys are no error."""
         ...
 
+    async def end_uploads(self, folder: str = "") -> None:
+        """Ends uploads of keys that start with `folder` which a writer that died left open; none, or no list: no error."""
+        ...
+
     def url(self, key: str) -> str:
         """Public address of the object: CDN base, S3 address or our own signed path (B-35, VC-20)."""
         ...

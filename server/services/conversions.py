@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -15,7 +14,7 @@ from generated.baxcloud.v1 import common_pb2
 from generated.baxcloud.v1 import video_conversion_pb2 as pb
 from server.clock import Clock
 from server.context import CallContext
-from server.conversion.published import may_have_published, remove_layout
+from server.conversion.leftovers import remove_leftovers
 from server.domain.conversion import DEFAULT_FFMPEG_PRESET, DEFAULT_HLS_TIME, ConversionSpec
 from server.domain.job import CONVERSION_KIND, Job, JobStatus, NewJob
 from server.domain.ladder import DEFAULT_FORMATS
@@ -160,22 +159,19 @@ class VideoConversions:
                     f"only PENDING jobs can be cancelled; this one is {job.status.value}",
                     reason="JOB_NOT_CANCELLABLE",
                 )
-            secrets = await tx.jobs.secrets(job_id)
             await tx.commit()
         await self._spool.remove(job_id)
-        if may_have_published(job.result):
-            # It was handed over or waited for another attempt: what the earlier one wrote goes too.
-            await self._remove_objects(job, secrets)
+        # If it was handed over or waited for another attempt, what the earlier one wrote goes too.
+        await self._remove_objects(job)
         return Empty()
 
-    async def _remove_objects(self, job: Job, secrets: Mapping[str, Any]) -> None:
+    async def _remove_objects(self, job: Job) -> None:
         # The job is cancelled whatever becomes of this; a storage that is away must not turn that into an error.
-        spec = ConversionSpec.from_json(job.spec, secrets, project_id=job.project_id, job_id=job.id)
         try:
             async with asyncio.timeout(REMOVAL_TIMEOUT_SEC):
-                await remove_layout(await self._storage.open(spec.target), spec.output_formats)
-        except (StorageError, ServiceError, TimeoutError) as error:
-            _logger.warning("job %s: partial objects could not be removed: %s", job.id, error)
+                await remove_leftovers(job, self._database, self._storage)
+        except TimeoutError:
+            _logger.warning("job %s: its storage took too long to remove partial objects", job.id)
 
     async def _job_id(self, ctx: CallContext) -> JobId:
         """A fresh id; under an `Idempotency-Key` the same one for a day, so that a call repeated after a crash of ours

@@ -79,6 +79,10 @@ class FailingStore:
         self._points.pass_by(storage_fault)
         return await self._store.list(folder)
 
+    async def end_uploads(self, folder: str = "") -> None:
+        self._points.pass_by(storage_fault)
+        await self._store.end_uploads(folder)
+
     async def delete(self, keys: Iterable[str]) -> None:
         self._points.pass_by(storage_fault)
         await self._store.delete(keys)

@@ -49,6 +49,9 @@ class Shelf:
     async def list(self, folder: str = "") -> tuple[StoredObject, ...]:
         return ()
 
+    async def end_uploads(self, folder: str = "") -> None:
+        raise AssertionError("nothing is ended while publishing")
+
     async def delete(self, keys: Iterable[str]) -> None:
         raise AssertionError("nothing is deleted while publishing")
 
