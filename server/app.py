@@ -55,6 +55,7 @@ from server.services.conversions import ConversionPolicy, VideoConversions
 from server.services.projects import Projects
 from server.services.webhooks import WebhookService
 from server.settings import Settings
+from server.webhooks.livekit_events import LiveKitEgressEvents
 from server.webhooks.recorder import OutboxRecorder
 from server.webhooks.relay import RelayOptions, WebhookRelay
 from server.webhooks.schedule import RetrySchedule
@@ -178,10 +179,13 @@ async def open_backend(
         names = RoomNames(started.project_id)
         board = OrdersBoard()
         egress_storage = StorageChoices(_storage_policy(settings))
+        egress_watchers = (LiveKitEgressEvents(relay.wake, clock),)
 
         def control_of(rooms: RoomListing) -> EgressControl:
             capacity = Capacity(settings.lease_sec)
-            return EgressControl(database, engine, rooms, egress_storage, board, clock, capacity)
+            return EgressControl(
+                database, engine, rooms, egress_storage, board, clock, capacity, watchers=egress_watchers
+            )
 
         livekit = await stack.enter_async_context(
             open_livekit(
@@ -216,6 +220,7 @@ async def open_backend(
             allow_private_urls=settings.allow_private_urls,
             min_free_bytes=settings.min_free_bytes,
             max_sec=settings.egress_max_duration_sec,
+            watchers=egress_watchers,
         )
         egress = egress_side(egress_base)
         worker = None

@@ -66,6 +66,11 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{_random(_LOWER, 22)}"
 
 
+def derived_id(prefix: str, *parts: str) -> str:
+    """The same id for the same parts, in the form of `new_id`."""
+    return f"{prefix}_{_derived(_LOWER, 22, parts)}"
+
+
 def new_webhook_secret() -> str:
     """`whsec_` + 32 base-62 characters."""
     return "whsec_" + _random(_BASE62, 32)
@@ -88,6 +93,11 @@ _BASE57 = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 def new_egress_id() -> str:
     """`EG_` + 12 characters, LiveKit's form (EG-27)."""
     return "EG_" + _random(_BASE57, 12)
+
+
+def new_livekit_event_id() -> str:
+    """`EV_` + 12 characters, LiveKit's form."""
+    return "EV_" + _random(_BASE57, 12)
 
 
 def derived_egress_id(*parts: str) -> str:

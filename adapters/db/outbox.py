@@ -12,7 +12,8 @@ from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select
 from adapters.db.columns import Moment
 from adapters.db.outbox_claim import Claim, claim, next_due
 from adapters.db.session import AnyRow, Session
-from adapters.db.tables import deliveries, delivery_attempts, events, webhook_endpoints
+from adapters.db.tables import deliveries, delivery_attempts, egresses, events, webhook_endpoints
+from server.domain.egress import EgressStatus
 from server.domain.webhook import (
     HOLDING_ATTEMPTS,
     AttemptPage,
@@ -25,6 +26,7 @@ from server.ids import EventId, ProjectId, new_id
 from server.ports.unit_of_work import AttemptOutcome
 
 _PENDING, _DELIVERED, _DEAD = (state.value for state in DeliveryState)
+_RUNNING = tuple(status.value for status in EgressStatus if not status.is_final)
 _LOGGED = tuple(DeliveryAttempt.__dataclass_fields__)
 
 _d = deliveries
@@ -105,6 +107,13 @@ _PURGE_DELIVERIES = _d.delete().where(
 )
 _PURGE_EVENTS = events.delete().where(
     events.c.created_at < _BEFORE, ~exists().where(_d.c.event_id == events.c.id)
+)
+_w = webhook_endpoints
+_PURGE_ENDPOINTS = _w.delete().where(
+    _w.c.egress_id.is_not(None),
+    _w.c.created_at < _BEFORE,
+    ~exists().where(_d.c.endpoint_id == _w.c.id),
+    ~exists().where(egresses.c.id == _w.c.egress_id, egresses.c.status.in_(_RUNNING)),
 )
 
 
@@ -214,6 +223,7 @@ class SqlOutbox:
         def delete(connection: Connection) -> int:
             connection.execute(_PURGE_ATTEMPTS, {"p_before": before})
             connection.execute(_PURGE_DELIVERIES, {"p_before": before})
+            connection.execute(_PURGE_ENDPOINTS, {"p_before": before})
             return connection.execute(_PURGE_EVENTS, {"p_before": before}).rowcount
 
         return await self._session.run(delete)

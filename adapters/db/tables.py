@@ -133,6 +133,9 @@ webhook_endpoints = Table(
     Column("enabled", Boolean, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
+    # No foreign key: the endpoint of an egress serves its last events, whatever becomes of the row.
+    Column("egress_id", Text),
+    Column("signing_key", Text),
     Index("ix_webhook_endpoints_project", "project_id", "created_at"),
 )
 

@@ -20,7 +20,9 @@ _PROJECT = webhook_endpoints.c.project_id == bindparam("p_project")
 
 _GET = select(webhook_endpoints).where(_ID, _PROJECT)
 _LIST = (
-    select(webhook_endpoints).where(_PROJECT).order_by(webhook_endpoints.c.created_at, webhook_endpoints.c.id)
+    select(webhook_endpoints)
+    .where(_PROJECT, webhook_endpoints.c.egress_id.is_(None))
+    .order_by(webhook_endpoints.c.created_at, webhook_endpoints.c.id)
 )
 _SAVE = (
     webhook_endpoints.update()
@@ -97,4 +99,6 @@ class SqlWebhooks:
             enabled=row.enabled,
             created_at=row.created_at,
             updated_at=row.updated_at,
+            egress_id=row.egress_id,
+            signing_key=row.signing_key,
         )

@@ -19,7 +19,11 @@ class SigningSecret:
 
 @dataclass(frozen=True, slots=True)
 class WebhookEndpoint:
-    """`secrets` newest first; empty means unsigned (design section 13). `events` are patterns such as `video.*`."""
+    """`secrets` newest first; empty means unsigned (design section 13). `events` are patterns such as `video.*`.
+
+    One with an `egress_id` is that egress's own and no list shows it; `signing_key` names the LiveKit-style key whose
+    secret it holds.
+    """
 
     id: str
     project_id: ProjectId
@@ -29,6 +33,8 @@ class WebhookEndpoint:
     enabled: bool
     created_at: datetime
     updated_at: datetime
+    egress_id: str | None = None
+    signing_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ class NewEvent:
     """An event as the outbox takes it, in the transaction of the state change it tells of.
 
     `subject` is the job, room or egress id whose events must stay in order. `body` is the exact JSON bytes of every
-    attempt. `family` picks headers: `baxstream`, `core` or `rtcstack` (B-12, B-14).
+    attempt. `family` picks headers: `baxstream`, `core`, `rtcstack` (B-12, B-14) or `livekit`.
     """
 
     id: EventId

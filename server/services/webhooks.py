@@ -219,7 +219,7 @@ class WebhookService:
 
 async def _endpoint(tx: UnitOfWork, project_id: ProjectId, endpoint_id: str) -> WebhookEndpoint:
     endpoint = await tx.webhooks.get(project_id, endpoint_id)
-    if endpoint is None:
+    if endpoint is None or endpoint.egress_id is not None:
         raise not_found("webhook", endpoint_id)
     return endpoint
 

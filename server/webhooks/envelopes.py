@@ -14,6 +14,7 @@ from server.ids import ProjectId, new_event_id
 BAXSTREAM = "baxstream"
 CORE = "core"
 RTCSTACK = "rtcstack"
+LIVEKIT = "livekit"
 
 
 def encode(value: Mapping[str, Any]) -> bytes:

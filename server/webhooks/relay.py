@@ -15,6 +15,8 @@ from server.ids import new_id
 from server.observability.work_metrics import PostEnd, WorkMetrics
 from server.ports.unit_of_work import AttemptOutcome, Database, UnitOfWork
 from server.ports.webhook_sender import PostResult, WebhookSender
+from server.webhooks.envelopes import LIVEKIT
+from server.webhooks.livekit_signing import livekit_headers
 from server.webhooks.schedule import RetrySchedule
 from server.webhooks.signing import delivery_headers
 
@@ -212,9 +214,11 @@ class WebhookRelay:
         self._record(delivery, result, next_attempt_at=next_attempt_at)
 
     async def _post(self, delivery: Delivery, endpoint: WebhookEndpoint) -> PostResult:
-        headers = delivery_headers(
-            delivery.event, endpoint.secrets, delivery_id=delivery.id, now=self._clock.now()
-        )
+        now = self._clock.now()
+        if delivery.event.family == LIVEKIT:
+            headers = livekit_headers(delivery.event, endpoint, now=now)
+        else:
+            headers = delivery_headers(delivery.event, endpoint.secrets, delivery_id=delivery.id, now=now)
         try:
             return await self._sender.post(endpoint.url, delivery.event.body, headers)
         except Exception:
