@@ -20,7 +20,7 @@ from server.egress.compositions import Compositions
 from server.egress.control import EgressControl
 from server.egress.delivery import DeliveryHandler, Shipping, delivery_kind
 from server.egress.door import RoomDoor
-from server.egress.events import EgressEvents, EgressWatcher
+from server.egress.events import EgressWatcher
 from server.egress.handler import EgressHandler
 from server.egress.storage import EgressStorages
 from server.egress.storage_choice import StoragePolicy
@@ -102,14 +102,13 @@ def egress_works(base: EgressBase) -> EgressWorks:
     """For workers. No recorder is started yet."""
     recorders = RecorderPool()
     storages = EgressStorages(base.database, base.storage, base.policy)
-    watchers = (EgressEvents(base.recorder, base.clock), *base.watchers)
     studio = Studio(
         database=base.database,
         recorders=recorders,
         door=RoomDoor(base.source, base.listing, base.clock),
         board=base.board,
         storages=storages,
-        watchers=watchers,
+        watchers=base.watchers,
         clock=base.clock,
         folder=base.folder,
         limits=TakeLimits(min_free_bytes=base.min_free_bytes),
@@ -120,7 +119,7 @@ def egress_works(base: EgressBase) -> EgressWorks:
         database=base.database,
         storages=storages,
         muxer=Muxer(),
-        watchers=watchers,
+        watchers=base.watchers,
         clock=base.clock,
         folder=base.folder,
         versions=_versions(),

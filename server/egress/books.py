@@ -84,21 +84,6 @@ class Books:
         assert result is not None
         return result
 
-    async def updated(self, make: Callable[[Egress], Egress]) -> None:
-        """`change`, told of also if the API has made it already."""
-
-        async def work(tx: UnitOfWork) -> None:
-            before = await tx.egresses.get(None, self._egress_id, lock=True)
-            if before is None or before.status.is_final:
-                return
-            after = make(before)
-            if after != before:
-                await tx.egresses.save(replace(after, updated_at=self.now()))
-            for watcher in self._watchers:
-                await watcher.updated(tx, after)
-
-        await self._run.transact(work)
-
     async def measured(self, values: Mapping[str, Any]) -> None:
         """What `Egress` shows of a running one: kept in the job's result."""
         await self._run.save(result={_MEASURED: dict(values)})

@@ -269,6 +269,10 @@ class Capture:
         if disk_low:
             return outcome.limited(outcome.DISK_LOW, outcome.DISK_FULL, self._last_media())
         match end:
+            case Ended(reason="evicted"):
+                # Another recorder of this egress: its owner has the job, or it will be gone by the next take.
+                await self._run.save()
+                return None
             case Ended(reason="connection_lost") | Lost() | Broke(retry=True):
                 return None
             case Broke():

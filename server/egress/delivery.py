@@ -28,7 +28,7 @@ from server.domain.webhook import NewEvent
 from server.egress import outcome as outcomes
 from server.egress.books import Books
 from server.egress.events import EgressWatcher
-from server.egress.finishing import FinishedFile, file_keys, finish_files
+from server.egress.finishing import FinishedFile, finish_files, key_of
 from server.egress.handler import fail_abandoned, outcome_of
 from server.egress.journal import Journal
 from server.egress.manifest import (
@@ -224,7 +224,7 @@ class _Delivery:
             backup_storage_used=backup or any(one.backup for one in self._journal.footage.stored.values()),
         )
         self._objects += uploads.objects
-        stored = self._manifest(files, results)
+        stored = self._manifest(files)
         location = await self._put_manifests(stored, backup=backup)
         results = replace(results, manifest_location=location)
         return await self._conclude(self._outcome, results, stored)
@@ -246,9 +246,9 @@ class _Delivery:
         results: list[FileResult] = []
         for output in self._egress.plan.outputs.files:
             storage = await self._open(output.storage, backup=backup)
-            keys = file_keys(self._egress, output, self._journal, files)
-            self._keys += keys
-            for file, key in zip(files, keys, strict=True):
+            for file in files:
+                key = key_of(self._egress, output, self._journal, file)
+                self._keys.append(key)
                 results.append(await self._put_file(storage, file, key))
         return tuple(results)
 
@@ -261,13 +261,11 @@ class _Delivery:
 
     # --- manifests
 
-    def _manifest(self, files: Sequence[FinishedFile], results: Results) -> dict[str, Any]:
+    def _manifest(self, files: Sequence[FinishedFile]) -> dict[str, Any]:
         footage = self._journal.footage
-        if files:
-            duration = max(file.duration_ms for file in files)
-            joins: Sequence[Join] = max(files, key=lambda file: file.duration_ms).joins
-        else:
-            duration, joins = footage.duration_ms, estimated_joins(footage)
+        joined = next((file for file in files if file.joins), None)
+        joins: Sequence[Join] = joined.joins if joined else estimated_joins(footage)
+        duration = joined.duration_ms if joined else footage.duration_ms
         return manifest(self._egress, footage, self._objects, joins, duration, self._shipping.versions)
 
     async def _put_manifests(self, ours: Mapping[str, Any], *, backup: bool) -> str:
@@ -325,8 +323,8 @@ class _Delivery:
         self, outcome: Outcome, results: Results, stored: Mapping[str, Any] | None = None
     ) -> Mapping[str, Any]:
         def conclude_recording(recording: Recording, egress: Egress) -> Recording:
-            key = self._keys[0] if results.files and not recording.tracks else None
-            return replace(recording_after(recording, egress), key=key, manifest=stored)
+            ended = replace(recording_after(recording, egress), manifest=stored)
+            return replace(ended, key=self._keys[0]) if results.files and not recording.tracks else ended
 
         await self._books.finish(
             lambda egress: concluded(egress, outcome, results, self._books.now()), conclude_recording

@@ -34,7 +34,7 @@ class EgressWatcher(Protocol):
 
 
 class EgressEvents:
-    """The `EgressWatcher` of the project's webhook endpoints."""
+    """The `EgressWatcher` of the project's webhook endpoints, for the API's changes and the owner's alike."""
 
     def __init__(self, recorder: EventRecorder, clock: Clock) -> None:
         self._recorder = recorder

@@ -61,10 +61,9 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Muxed:
-    """The parts of one file were joined; `joins` by number of part, `track` its sid where every track has a file."""
+    """The parts were joined to one file; `joins` by number of part."""
 
     KIND: ClassVar[str] = "muxed"
-    track: str
     file: str
     duration_ms: int
     joins: tuple[Join, ...]
@@ -113,15 +112,15 @@ class Part:
 
 @dataclass(slots=True)
 class Footage:
-    """The journal, folded."""
+    """The journal, folded. Tracks by part, sid and file ("" in a composition)."""
 
     parts: list[Part] = field(default_factory=list)
     facts: Joined | None = None
     segments: list[Segment] = field(default_factory=list)
     images: list[Image] = field(default_factory=list)
-    tracks: dict[tuple[int, str], TrackSeen] = field(default_factory=dict)
+    tracks: dict[tuple[int, str, str], TrackSeen] = field(default_factory=dict)
     stored: dict[tuple[str, int, int], Stored] = field(default_factory=dict)
-    muxed: dict[str, Muxed] = field(default_factory=dict)
+    muxed: Muxed | None = None
 
     @property
     def next_part(self) -> int:
@@ -157,7 +156,7 @@ class Footage:
             case Stored():
                 self.stored[entry.media, entry.output, entry.number] = entry
             case Muxed():
-                self.muxed[entry.track] = entry
+                self.muxed = entry
             case Reported():
                 self._apply_report(entry)
 
@@ -173,7 +172,7 @@ class Footage:
             case (Ended() | Broke()) as end:
                 part.end = end
             case TrackSeen() as track:
-                self.tracks[entry.part, track.sid] = track
+                self.tracks[entry.part, track.sid, track.file] = track
             case ImageWritten() as image:
                 self.images.append(Image(image.output, image.number, image.file, image.taken_at))
             case SegmentWritten() as segment:

@@ -113,7 +113,7 @@ def tracks(footage: Footage, joins: Sequence[Join]) -> list[dict[str, Any]]:
     """Who took part, in milliseconds of the file; one that ends with its part ends where the part does."""
     places = {join.index: join for join in joins}
     rows = []
-    for (part, _), track in footage.tracks.items():
+    for (part, _, _), track in footage.tracks.items():
         join = places.get(part)
         if join is not None:
             rows.append(_track(track, join))

@@ -79,21 +79,30 @@ def concluded(egress: Egress, outcome: Outcome, results: Results, now: int) -> E
 
 
 def recording_after(recording: Recording, egress: Egress) -> Recording:
-    """The recording of an egress that has ended; the file is there even if it failed half way."""
-    results = egress.results
-    file = results.files[0] if results.files else None
-    playlist = results.segments[0] if results.segments else None
-    duration = file.duration if file else playlist.duration if playlist else None
-    return replace(
+    """The recording of an egress that has ended; the file is there even if it failed half way.
+
+    One of tracks has many files: how long they last together and how large they are, but no address.
+    """
+    ended = replace(
         recording,
         status=shown_status(egress),
         ended_at=datetime.fromtimestamp(egress.ended_at / 1e9, UTC),
-        file_url=file.location if file else playlist.playlist_location if playlist else None,
-        file_size=file.size if file else playlist.size if playlist else None,
-        duration_sec=whole_seconds(duration) if duration is not None else None,
         error_code=egress.failing.code if egress.failing else None,
         error_message=egress.failing.message if egress.failing else None,
     )
+    files, segments = egress.results.files, egress.results.segments
+    if recording.tracks and files:
+        lasted = max(file.ended_at for file in files) - min(file.started_at for file in files)
+        return replace(ended, file_size=sum(file.size for file in files), duration_sec=whole_seconds(lasted))
+    if files:
+        file = files[0]
+        length = whole_seconds(file.duration)
+        return replace(ended, file_url=file.location, file_size=file.size, duration_sec=length)
+    if segments:
+        hls = segments[0]
+        length = whole_seconds(hls.duration)
+        return replace(ended, file_url=hls.playlist_location, file_size=hls.size, duration_sec=length)
+    return ended
 
 
 def whole_seconds(nanoseconds: int) -> int:

@@ -246,14 +246,13 @@ class Take:
             return self.orders
 
     async def _obey(self, process: RecorderProcess, orders: Orders) -> None:
-        before, self.orders = self.orders, orders
+        self.orders = orders
         if orders.end_reason:
             await self._finish(process)
             await self._books.change(lambda egress: ending(egress, orders.end_reason))
             return
         await process.send(NewOrders(orders.layout, orders.paused, orders.destinations))
-        if orders.destinations != before.destinations:
-            await self._books.updated(lambda egress: with_streams(egress, orders.destinations))
+        await self._books.change(lambda egress: with_streams(egress, orders.destinations))
 
     async def _finish(self, process: RecorderProcess) -> None:
         if self._finish_by is None:

@@ -255,10 +255,16 @@ class EgressStage:
         policy = StoragePolicy(None, True, PROJECT, self.backup)
         storages = EgressStorages(self.database, self.storage, policy)
         self.engine = LeaseJobEngine(self.database, outbox, self.clock, _NoFeed())
-        self.control = EgressControl(
-            self.database, self.engine, self.rooms, StorageChoices(policy), self.board, self.clock
-        )
         watchers = (EgressEvents(outbox, self.clock),)
+        self.control = EgressControl(
+            self.database,
+            self.engine,
+            self.rooms,
+            StorageChoices(policy),
+            self.board,
+            self.clock,
+            watchers=watchers,
+        )
         folder = self.files / "egress"
         restarts = RestartPolicy(first_pause_sec=0.01, max_pause_sec=0.05, ask_sec=0.02)
         self.studio = Studio(
