@@ -9,6 +9,7 @@ import os
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SAMPLE_BYTES = 4
+# Sound comes in blocks and not evenly: it is taken this much later, and so are pictures.
+_DELAY_SEC = 0.12
 # Sound that piles up while the encoder is busy is played, what is older than this is lost.
 _MAX_SOUND_BYTES = 2 * SAMPLE_RATE * _SAMPLE_BYTES
 _DEFAULT_SIZE = (1280, 720)
@@ -101,12 +104,17 @@ class Page:
         return np.frombuffer(block.ljust(wanted, b"\0"), np.int16).reshape(-1, 2)
 
     def forget_sound(self) -> None:
-        """What was heard before the recording, or during a pause, is no part of it."""
+        """What was heard before the recording is no part of it."""
         self._heard.clear()
 
+    def keep_sound(self, seconds: float) -> None:
+        """Only the newest: what was heard during a pause is no part of the recording."""
+        kept = round(seconds * SAMPLE_RATE) * _SAMPLE_BYTES
+        del self._heard[: max(len(self._heard) - kept, 0)]
+
     def picture(self) -> tuple[av.VideoFrame | None, int]:
-        """The newest one and its number."""
-        return self._camera.newest
+        """The one that belongs to the sound that is taken now, and its number."""
+        return self._camera.at(time.monotonic() - _DELAY_SEC)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._camera.stop)
@@ -124,7 +132,16 @@ class _Camera:
         }
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._film, name="camera", daemon=True)
-        self.newest: tuple[av.VideoFrame | None, int] = (None, 0)
+        self._pictures: deque[tuple[float, av.VideoFrame, int]] = deque(maxlen=round(_DELAY_SEC * fps) + 3)
+
+    def at(self, moment: float) -> tuple[av.VideoFrame | None, int]:
+        """The newest picture of that moment; the oldest there is when all are newer."""
+        found: tuple[av.VideoFrame | None, int] = (None, 0)
+        for taken, frame, number in tuple(self._pictures):
+            if taken > moment and found[0] is not None:
+                break
+            found = (frame, number)
+        return found
 
     def start(self) -> None:
         self._thread.start()
@@ -140,7 +157,7 @@ class _Camera:
 
         with suppress(FFmpegError), av.open(self._display, format="x11grab", options=self._options) as screen:
             for number, frame in enumerate(screen.decode(video=0), 1):
-                self.newest = (frame, number)
+                self._pictures.append((time.monotonic(), frame, number))
                 if self._over.is_set():
                     return
 
@@ -252,8 +269,8 @@ class _Recording:
     async def _film(self, following: asyncio.Task[None]) -> str:
         loop = asyncio.get_running_loop()
         self._page.forget_sound()
-        began = loop.time()
         await self._begin()
+        began = loop.time() + _DELAY_SEC
         second = began + 1
         assert self._page.browser is not None
         while True:
@@ -265,7 +282,7 @@ class _Recording:
                 gone = loop.time() - paused_at
                 began, second = began + gone, second + gone
                 self._program.started_at += round(gone * 1e9)
-                self._page.forget_sound()
+                self._page.keep_sound(_DELAY_SEC)
                 continue
             await asyncio.sleep(began + self._composed / self._fps - loop.time())
             await loop.run_in_executor(self._encoder, self._step)
