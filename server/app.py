@@ -40,6 +40,7 @@ from server.egress.board import OrdersBoard
 from server.egress.capacity import Capacity
 from server.egress.control import EgressControl
 from server.egress.delivery import delivery_kind
+from server.egress.events import EgressEvents
 from server.egress.requests import Capabilities, RequestReader, UrlChecks
 from server.egress.storage_choice import StorageChoices, StoragePolicy
 from server.egress_side import EgressBase, egress_side, egress_works
@@ -179,7 +180,7 @@ async def open_backend(
         names = RoomNames(started.project_id)
         board = OrdersBoard()
         egress_storage = StorageChoices(_storage_policy(settings))
-        egress_watchers = (LiveKitEgressEvents(relay.wake, clock),)
+        egress_watchers = (EgressEvents(recorder, clock), LiveKitEgressEvents(relay.wake, clock))
 
         def control_of(rooms: RoomListing) -> EgressControl:
             capacity = Capacity(settings.lease_sec)
@@ -208,7 +209,6 @@ async def open_backend(
             engine=engine,
             storage=storage,
             policy=_storage_policy(settings),
-            recorder=recorder,
             control=livekit.control,
             board=board,
             source=behind,
@@ -223,6 +223,7 @@ async def open_backend(
             watchers=egress_watchers,
         )
         egress = egress_side(egress_base)
+        livekit.journal.listen(egress.watch.stir)
         worker = None
         if with_worker:
             works = egress_works(egress_base)

@@ -25,7 +25,7 @@ from server.egress.handler import EgressHandler
 from server.egress.storage import EgressStorages
 from server.egress.storage_choice import StoragePolicy
 from server.egress.take import TakeLimits
-from server.ports.jobs import EventRecorder, JobEngine, JobHandler
+from server.ports.jobs import JobEngine, JobHandler
 from server.ports.livekit import LiveKitSource
 from server.ports.rooms import RoomListing
 from server.ports.storage import ObjectStorage
@@ -48,7 +48,6 @@ class EgressBase:
     engine: JobEngine
     storage: ObjectStorage
     policy: StoragePolicy
-    recorder: EventRecorder
     control: EgressControl
     board: OrdersBoard
     source: LiveKitSource
