@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,46 +20,16 @@ from server.domain.egress import (
     SegmentsResult,
     StreamResult,
     StreamStatus,
-    Surface,
 )
-from server.egress.echo import echo_of
 from server.egress.egress_info import egress_info
-from server.egress.requests import Capabilities, RequestReader, UrlChecks
-from server.ids import JobId, ProjectId
+from tests.unit.egress.egresses import AT, egress_of
 
-AT = 1_777_863_721_987_654_000
 FILE = {"fileOutputs": [{"filepath": "a"}]}
 S3 = {
     "accessKey": "AKIA", "secret": "sesame", "sessionToken": "session", "assumeRoleExternalId": "external", "bucket": "b",
     "proxy": {"url": "http://me:open@proxy", "username": "me", "password": "open"},
 }  # fmt: skip
 SECRETS = ("AKIA", "sesame", "session-", "external-", "open", "creds", "acc-name", "acc-key", "the-key")
-
-
-def egress_of(kind: str, body: Mapping[str, Any], **more: Any) -> Egress:
-    request = json_format.ParseDict(dict(body), getattr(pb, kind)())
-    checks = UrlChecks(*[lambda url: None] * 3)
-    accepted = RequestReader(Capabilities(), checks).read(request, "livekit-name")
-    return Egress(
-        **{
-            "id": "EG_1",
-            "project_id": ProjectId("cl_1"),
-            "job_id": JobId("cm_1"),
-            "room_name": accepted.room_name,
-            "room_id": "RM_1",
-            "surface": Surface.LIVEKIT,
-            "type": accepted.type,
-            "layout": accepted.layout,
-            "quality": accepted.quality,
-            "file_type": accepted.file_type,
-            "plan": accepted.plan,
-            "request": echo_of(request),
-            "created_at": datetime(2026, 5, 4, tzinfo=UTC),
-            "started_at": AT,
-            "updated_at": AT,
-            **more,
-        }
-    )
 
 
 def composite(body: Mapping[str, Any] | None = None, **more: Any) -> Egress:
