@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
 import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,9 @@ from adapters.recorder.encoders import SAMPLE_RATE, Encoded, Encoders, Interleav
 from adapters.recorder.outputs.dial import dialer
 from adapters.recorder.outputs.images import Images
 from adapters.recorder.outputs.part_file import PartFile
-from adapters.recorder.outputs.rtmp import Resolve, resolve_anything
 from adapters.recorder.outputs.segments import Segments
 from adapters.recorder.outputs.streams import Streams
+from adapters.recorder.outputs.tcp import Resolve, resolve_anything
 from adapters.recorder.outputs.writer import Writer
 from server.domain.egress import Destination
 from server.ports.recorder import FromRecorder, Measured, RecorderPlan
@@ -62,7 +64,9 @@ class Program:
             dialer(plan.streams, self._encoders, resolve=resolve, tls=tls),
             report=report,
             begins_at_key=video is not None,
+            retries=plan.streams != "websocket",
         )
+        self._raw = audio is not None and audio.codec == "pcm"
         self._frames = 0
         self._samples = 0
         self._last_key = 0
@@ -84,8 +88,18 @@ class Program:
 
     def audio(self, samples: np.ndarray[Any, Any]) -> None:
         """int16 of shape (n, 2) at 48 kHz, continuous from time 0. Raise OSError when the disk refuses."""
+        if self._encoders.audio is not None:
+            self._spread(self._encoders.encode_audio(samples))
+        if self._raw:
+            self._streams.put(self._plain("audio", samples.astype("<i2", copy=False).tobytes(), len(samples)))
         self._samples += len(samples)
-        self._spread(self._encoders.encode_audio(samples))
+
+    def set_muted(self, *, muted: bool) -> None:
+        """Tells websockets that the sound's source fell silent or is back."""
+        if self._raw:
+            self._streams.put(
+                self._plain("text", json.dumps({"muted": muted}, separators=(",", ":")).encode(), 0)
+            )
 
     def set_destinations(self, destinations: Sequence[Destination]) -> None:
         """The full set that is wanted from now on; new ones begin at a key frame that is made for them."""
@@ -119,6 +133,10 @@ class Program:
     def running_streams(self) -> int:
         """Destinations that have not failed."""
         return self._streams.running
+
+    def _plain(self, media: str, data: bytes, samples: int) -> Encoded:
+        at = self._samples
+        return Encoded(media, data, at, at, samples, key=True, time_base=Fraction(1, SAMPLE_RATE))
 
     def _spread(self, packets: Iterable[Encoded]) -> None:
         for packet in packets:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from adapters.http.netguard import NetGuard, Purpose
-from adapters.recorder.outputs.rtmp import Resolve
+from adapters.recorder.outputs.tcp import Resolve
 
 
 def stream_resolver(*, allow_private: bool) -> Resolve:

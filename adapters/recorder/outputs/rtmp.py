@@ -6,44 +6,28 @@ FFmpeg's own gives one error for everything, prints the URL and cannot be interr
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import select
-import socket
 import ssl
 import struct
-import termios
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from adapters.recorder.encoders import Encoded
 from adapters.recorder.outputs import amf
 from adapters.recorder.outputs.flv import AUDIO_TAG, VIDEO_TAG, Headers, Tag, tag
-from adapters.recorder.outputs.link import AUTH_FAILED, CONNECTION_REFUSED, FAILED, TIMEOUT, LinkError
+from adapters.recorder.outputs.link import AUTH_FAILED, FAILED, TIMEOUT, LinkError
+from adapters.recorder.outputs.tcp import STALL_SEC, Resolve, Tcp
 
-CONNECT_SEC = 5.0
 ANSWER_SEC = 5.0
-STALL_SEC = 10.0
 _CHUNK = 0x10000
 _ACK_WINDOW = 1 << 18
-# Small enough that a stall is noticed soon, large enough for 20 Mbit/s over 200 ms.
-_SEND_BUFFER = 1 << 19
 _MAX_MESSAGE = 1 << 20
 
 _SET_CHUNK, _ABORT, _ACK, _USER, _WINDOW, _BANDWIDTH = 1, 2, 3, 4, 5, 6
 _DATA, _COMMAND = 18, 20
 _PING, _PONG = 6, 7
-
-Resolve = Callable[[str, int], Sequence[str]]
-"""Host and port → addresses that may be connected to; raises OSError."""
-
-
-def resolve_anything(host: str, port: int) -> Sequence[str]:
-    """The system's resolver, without a check."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +68,19 @@ class RtmpLink:
     def __init__(self, url: str, headers: Headers, *, resolve: Resolve, tls: ssl.SSLContext) -> None:
         self._url = RtmpUrl.parse(url)
         self._headers = headers
-        self._resolve = resolve
-        self._tls = tls
-        self._socket: socket.socket | None = None
+        self._tcp = Tcp(resolve=resolve, tls=tls)
         self._received = _Received()
-        self._written = 0
         self._acked = 0
         self._ack_at = 0.0
-        self._moved = (0, 0.0)
         self._stream = 1.0
         self._base: float | None = None
-        self._interrupted = False
 
     # --- opening
 
     def open(self) -> None:
-        self._socket = self._connect()
+        self._tcp.open(self._url.host, self._url.port, secure=self._url.secure)
         self._handshake()
-        self._write(
+        self._tcp.write(
             _message(2, _SET_CHUNK, 0, 0, struct.pack(">I", _CHUNK), 128)
             + _message(2, _WINDOW, 0, 0, struct.pack(">I", _ACK_WINDOW))
         )
@@ -122,48 +101,15 @@ class RtmpLink:
         self._await_publishing()
         self._start_media()
 
-    def _connect(self) -> socket.socket:
-        try:
-            addresses = self._resolve(self._url.host, self._url.port)
-        except OSError:
-            raise LinkError(CONNECTION_REFUSED, "The destination's address cannot be reached.") from None
-        error: LinkError | None = None
-        for address in addresses[:3]:
-            try:
-                return self._connect_to(address)
-            except LinkError as failed:
-                error = failed
-        raise error or LinkError(CONNECTION_REFUSED, "The destination's address cannot be reached.")
-
-    def _connect_to(self, address: str) -> socket.socket:
-        made: socket.socket | None = None
-        try:
-            made = socket.create_connection((address, self._url.port), CONNECT_SEC)
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-            if self._url.secure:
-                made = self._tls.wrap_socket(made, server_hostname=self._url.host)
-            made.settimeout(0)
-        except ssl.SSLCertVerificationError:
-            _close(made)
-            raise LinkError(FAILED, "The destination's certificate is not valid.") from None
-        except TimeoutError:
-            _close(made)
-            raise LinkError(TIMEOUT, "The destination did not answer in time.") from None
-        except OSError:
-            _close(made)
-            raise LinkError(CONNECTION_REFUSED, "The destination refused the connection.") from None
-        return made
-
     def _handshake(self) -> None:
         mine = os.urandom(1528)
-        self._write(b"\x03" + struct.pack(">II", 0, 0) + mine)
+        self._tcp.write(b"\x03" + struct.pack(">II", 0, 0) + mine)
         deadline = time.monotonic() + ANSWER_SEC
         while len(self._received.raw) < 1 + 2 * 1536:
-            self._read_some(deadline)
+            self._received.raw += self._tcp.read(deadline)
             if len(self._received.raw) >= 1537 and not self._received.greeted:
                 self._received.greeted = True
-                self._write(bytes(self._received.raw[1:1537]))
+                self._tcp.write(bytes(self._received.raw[1:1537]))
         del self._received.raw[: 1 + 2 * 1536]
 
     def _await_result(self, transaction: float) -> amf.Value:
@@ -194,7 +140,7 @@ class RtmpLink:
                 else:
                     self._control(kind, body)
             try:
-                self._read_some(deadline)
+                self._received.raw += self._tcp.read(deadline)
             except LinkError as error:
                 # Servers that know no better way close the connection on a wrong application or key.
                 if error.code == FAILED:
@@ -212,8 +158,7 @@ class RtmpLink:
         if self._headers.audio:
             first += _message(4, AUDIO_TAG, 0, stream, self._headers.audio)
         self._ack_at = time.monotonic()
-        self._moved = (0, self._ack_at)
-        self._write(first)
+        self._tcp.write(first)
 
     # --- media
 
@@ -225,13 +170,14 @@ class RtmpLink:
             self._base = media.at
         at = max(0, round((media.at - self._base) * 1000))
         channel = 6 if media.kind == VIDEO_TAG else 4
-        self._write(_message(channel, media.kind, at, int(self._stream), media.body))
+        self._tcp.write(_message(channel, media.kind, at, int(self._stream), media.body))
         self._listen()
         self._check_alive()
 
     def _listen(self) -> None:
         """Takes what the server said meanwhile; its silence is fine."""
-        while self._read_available():
+        while data := self._tcp.read_available():
+            self._received.raw += data
             for kind, body in self._received.messages():
                 if kind == _COMMAND:
                     self._heed(_decoded(body))
@@ -245,94 +191,34 @@ class RtmpLink:
 
     def _control(self, kind: int, body: bytes) -> None:
         if kind == _USER and len(body) >= 6 and body[:2] == bytes([0, _PING]):
-            self._write(_message(2, _USER, 0, 0, bytes([0, _PONG]) + body[2:6]))
+            self._tcp.write(_message(2, _USER, 0, 0, bytes([0, _PONG]) + body[2:6]))
         elif kind == _ACK and len(body) >= 4:
-            self._acked = self._written
+            self._acked = self._tcp.written
             self._ack_at = time.monotonic()
 
     def _check_alive(self) -> None:
-        now = time.monotonic()
-        done = self.delivered()
-        if done > self._moved[0]:
-            self._moved = (done, now)
-        stuck = done < self._written and now - self._moved[1] > STALL_SEC
+        self._tcp.check_alive()
         # A stopped server's kernel goes on taking bytes; its acknowledgements stop.
-        deaf = (
-            self._acked and self._written - self._acked > 4 * _ACK_WINDOW and now - self._ack_at > STALL_SEC
-        )
-        if stuck or deaf:
+        unheard = self._tcp.written - self._acked
+        silent = time.monotonic() - self._ack_at > STALL_SEC
+        if self._acked and unheard > 4 * _ACK_WINDOW and silent:
             raise LinkError(TIMEOUT, "The destination stopped taking the stream.")
 
     def delivered(self) -> int:
-        if self._socket is None:
-            return 0
-        waiting = struct.unpack("i", fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
-        return max(0, self._written - int(waiting))
-
-    # --- the socket
+        return self._tcp.delivered()
 
     def _command(self, *values: amf.Value, stream: int = 0) -> None:
-        self._write(_message(3, _COMMAND, 0, stream, amf.encode(*values)))
-
-    def _write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        deadline = time.monotonic() + STALL_SEC
-        while rest:
-            try:
-                sent = self._open_socket().send(rest[:_CHUNK])
-            except (BlockingIOError, ssl.SSLWantWriteError):
-                self._wait(write=True, deadline=deadline)
-            except ssl.SSLWantReadError:
-                self._wait(write=False, deadline=deadline)
-            except OSError:
-                raise LinkError(FAILED, "The connection to the destination was lost.") from None
-            else:
-                self._written += sent
-                rest = rest[sent:]
-                deadline = time.monotonic() + STALL_SEC
-
-    def _read_some(self, deadline: float) -> None:
-        while not self._read_available():
-            self._wait(write=False, deadline=deadline)
-
-    def _read_available(self) -> bool:
-        try:
-            data = self._open_socket().recv(1 << 16)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return False
-        except OSError:
-            raise LinkError(FAILED, "The connection to the destination was lost.") from None
-        if not data:
-            raise LinkError(FAILED, "The destination closed the connection.")
-        self._received.raw += data
-        return True
-
-    def _wait(self, *, write: bool, deadline: float) -> None:
-        made = self._open_socket()
-        left = min(deadline - time.monotonic(), 1.0)
-        if left <= 0:
-            raise LinkError(TIMEOUT, "The destination did not answer in time.")
-        waiter = select.poll()
-        waiter.register(made, select.POLLOUT if write else select.POLLIN)
-        waiter.poll(left * 1000)
-
-    def _open_socket(self) -> socket.socket:
-        if self._socket is None or self._interrupted:
-            raise LinkError(FAILED, "The connection to the destination was closed.")
-        return self._socket
+        self._tcp.write(_message(3, _COMMAND, 0, stream, amf.encode(*values)))
 
     def close(self, *, politely: bool) -> None:
-        if self._socket is None:
-            return
-        with contextlib.suppress(LinkError):
-            if politely:
+        if politely:
+            with contextlib.suppress(LinkError):
                 self._command("FCUnpublish", 6.0, None, self._url.key)
                 self._command("deleteStream", 7.0, None, self._stream)
-        _close(self._socket)
-        self._socket = None
+        self._tcp.close()
 
     def interrupt(self) -> None:
-        self._interrupted = True
+        self._tcp.interrupt()
 
 
 class _Received:
@@ -406,9 +292,3 @@ def _decoded(body: bytes) -> list[amf.Value]:
         return amf.decode(body)
     except amf.BadAmf:
         raise LinkError(FAILED, "The destination does not speak RTMP.") from None
-
-
-def _close(made: socket.socket | None) -> None:
-    if made is not None:
-        with contextlib.suppress(OSError):
-            made.close()
