@@ -120,7 +120,7 @@ def _recorded(session: Session, seconds: float) -> Callable[[], bool]:
 async def test_a_page_is_seen_and_heard(site: Site, session: Session, eventually: Eventually) -> None:
     """LK-37: any page; the whole canvas is the page, and its tone is in the file."""
     async with session.recording(WebSource(f"{site.url}/page")):
-        await eventually(_recorded(session, 2), within=40)
+        await eventually(_recorded(session, 3), within=40)
         session.orders.put_nowait(Finish())
     end = session.last(Ended)
     assert isinstance(end, Ended)
@@ -133,7 +133,7 @@ async def test_a_page_is_seen_and_heard(site: Site, session: Session, eventually
     assert len(pictures) == end_frames(session)
     for spot in ((2, 2), (180, 320), (357, 637)):
         assert np.allclose(pictures[-1][spot], (200, 40, 40), atol=12)
-    loud = sound[len(sound) // 2 :]
+    loud = sound[-44100:]
     # By its strongest tone: a browser on a busy machine leaves clicks.
     strongest = np.abs(np.fft.rfft(loud * np.hanning(len(loud)))).argmax()
     assert strongest * 44100 / len(loud) == pytest.approx(440, abs=3)
