@@ -53,6 +53,7 @@ class OneTrack:
         self._paused = plan.paused
         self._paused_at = time.time_ns() if plan.paused else 0
         self._lost = 0
+        self._clock_known = False
         self._stream: Stream | None = None
         self._finished = False
         loop = asyncio.get_running_loop()
@@ -132,8 +133,13 @@ class OneTrack:
         self._paused = orders.paused
 
     def tick(self) -> None:
-        if self._writer is not None:
-            self._writer.read_clock()
+        writer = self._writer
+        if writer is None or writer.file is None:
+            return
+        writer.read_clock()
+        if not self._clock_known and writer.stretches[0].readings:
+            self._clock_known = True
+            self._write_facts(writer)
 
     def measured(self) -> Measured:
         writer = self._writer
@@ -223,7 +229,10 @@ class OneTrack:
         common = writer.stretches[0].common_ns(writer.file.clock)
         if common is not None:
             facts["commonStartedAt"] = common
-        writer.file.path.with_suffix(".json").write_text(json.dumps(facts))
+        path = writer.file.path.with_suffix(".json")
+        whole = path.with_suffix(".json.new")
+        whole.write_text(json.dumps(facts))
+        whole.replace(path)
 
     def _missed(self) -> None:
         if self._plan.part:

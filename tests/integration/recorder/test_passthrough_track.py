@@ -1,0 +1,335 @@
+"""One track as it came: every frame that was sent is in the file, whatever happens to the track meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from adapters.recorder.process import RecorderPool
+from server.domain.egress import Encoding, TrackSource
+from server.ports.recorder import (
+    Active,
+    Broke,
+    Ended,
+    Finish,
+    Joined,
+    Measured,
+    NewOrders,
+    RecorderPlan,
+    TrackSeen,
+)
+from tests.conftest import Eventually
+from tests.integration.recorder.stage import Footage, plan_for, recording
+from tests.people import People, Person
+from tests.servers.livekit import LiveKitServer
+
+NOTHING = Encoding(None, None)
+
+
+def plan_of(livekit: LiveKitServer, room: str, folder: Path, track: str, **more: object) -> RecorderPlan:
+    return plan_for(livekit, room, folder, TrackSource(track), encoding=NOTHING, container="", **more)
+
+
+def assert_in_order(numbers: list[int | None]) -> None:
+    """Each frame once. A busy publisher leaves some numbers out itself; what is lost on the way is counted elsewhere."""
+    known = [number for number in numbers if number is not None]
+    assert len(known) == len(numbers)
+    steps = [second - first for first, second in itertools.pairwise(known)]
+    assert all(1 <= step < 20 for step in steps)
+    assert sum(step == 1 for step in steps) > 0.8 * len(steps)
+
+
+@pytest.mark.parametrize(
+    ("codec", "container"), [("h264", "mp4"), ("vp8", "webm"), ("vp9", "webm"), ("av1", "mp4")]
+)
+async def test_a_picture_is_kept_as_it_came(
+    codec: str,
+    container: str,
+    livekit: LiveKitServer,
+    people: People,
+    pool: RecorderPool,
+    room: str,
+    tmp_path: Path,
+) -> None:
+    """EG-13, LK-22: no frame is lost, each codec in the container that LiveKit gives it."""
+    sids = await people.join(Person("ann", codec=codec, fps=20, audio=False), room)
+    async with recording(pool, plan_of(livekit, room, tmp_path, sids["video"])) as run:
+        await run.records(2.5)
+        await run.recorder.send(Finish())
+        ended = await run.hears(Ended)
+    joined = run.all(Joined)[0]
+    assert (joined.publisher_identity, joined.track_id) == ("ann", sids["video"])
+    assert (joined.track_kind, joined.track_source, joined.container) == ("video", "camera", container)
+    assert (ended.reason, ended.media) == ("stopped", True)
+    footage = Footage.read(tmp_path / f"part-000.{container}")
+    assert_in_order(footage.numbers())
+    last = run.all(Measured)[-1]
+    assert (last.composed, last.dropped) == (len(footage.lumas), 0)
+    assert last.composed > 30
+    assert run.all(TrackSeen)[-1].end_ms == last.duration_ms
+    facts = json.loads((tmp_path / "part-000.json").read_bytes())
+    assert facts["startedAt"] == run.all(Active)[0].started_at
+
+
+async def test_a_sound_is_kept_as_it_came(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """EG-13: silences are not sent, yet the beeps stand a second apart."""
+    sids = await people.join(Person("ann", video=False), room)
+    async with recording(pool, plan_of(livekit, room, tmp_path, sids["audio"])) as run:
+        await run.records(4.2)
+        await run.recorder.send(Finish())
+        ended = await run.hears(Ended)
+    assert run.all(Joined)[0].container == "ogg"
+    footage = Footage.read(tmp_path / "part-000.ogg")
+    beeps = footage.beeps()
+    assert len(beeps) >= 3
+    assert all(abs(later - earlier - 1.0) < 0.03 for earlier, later in itertools.pairwise(beeps))
+    seconds = (ended.ended_at - run.all(Active)[0].started_at) / 1e9
+    assert abs(len(footage.sound) / footage.hz - seconds) < 0.03
+
+
+async def test_picture_and_sound_share_a_clock(
+    livekit: LiveKitServer,
+    people: People,
+    pool: RecorderPool,
+    room: str,
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    """Two egresses of one participant: flash and beep fall together by the clock of the sender reports."""
+    sids = await people.join(Person("ann", codec="h264", fps=20), room)
+    folders = {kind: tmp_path / kind for kind in ("video", "audio")}
+    for folder in folders.values():
+        folder.mkdir()
+    async with (
+        recording(pool, plan_of(livekit, room, folders["video"], sids["video"])) as picture,
+        recording(pool, plan_of(livekit, room, folders["audio"], sids["audio"])) as sound,
+    ):
+
+        def common() -> bool:
+            facts = [json.loads((folder / "part-000.json").read_bytes()) for folder in folders.values()]
+            return all("commonStartedAt" in fact for fact in facts)
+
+        for run in (picture, sound):
+            await run.hears(Active)
+        # The server tells it in its sender reports, the first of which takes seconds.
+        await eventually(common, within=30)
+        await picture.records(2.5)
+        for run in (picture, sound):
+            await run.recorder.send(Finish())
+            await run.hears(Ended)
+    starts = {
+        kind: json.loads((folder / "part-000.json").read_bytes())["commonStartedAt"] / 1e9
+        for kind, folder in folders.items()
+    }
+    flashes = [starts["video"] + at for at in Footage.read(folders["video"] / "part-000.mp4").flashes()]
+    beeps = [starts["audio"] + at for at in Footage.read(folders["audio"] / "part-000.ogg").beeps()]
+    offsets = [min((beep - flash for beep in beeps), key=abs) for flash in flashes]
+    offsets = offsets[1:]
+    assert len(offsets) >= 3
+    # The recording may begin within a flash. How far apart the publisher itself lets them be is not ours.
+    assert max(offsets) - min(offsets) < 0.06
+    assert all(abs(offset) < 0.15 for offset in offsets)
+
+
+async def test_a_muted_picture_goes_on_where_it_is_in_time(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    sids = await people.join(Person("ann", codec="h264", fps=20, audio=False), room)
+    async with recording(pool, plan_of(livekit, room, tmp_path, sids["video"])) as run:
+        await run.records(1.5)
+        await people.tell("ann", "mute", kind="video")
+        await run.records(1.5)
+        await people.tell("ann", "unmute", kind="video")
+        await run.records(1.5)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    assert {luma.shape for luma in footage.lumas} == {(180, 320)}, "the server's farewell picture is no frame"
+    numbers = footage.numbers()
+    assert None not in numbers
+    expected = [footage.times[0] + (number - numbers[0]) / 20 for number in numbers if number and numbers[0]]
+    assert all(abs(time - due) < 0.15 for time, due in zip(footage.times, expected, strict=True))
+    assert max(later - earlier for earlier, later in itertools.pairwise(footage.times)) > 1.0
+
+
+async def test_a_track_ends_with_its_publication(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """EG-13: unpublished, its recording is complete."""
+    sids = await people.join(Person("ann", codec="h264", fps=20), room)
+    async with recording(pool, plan_of(livekit, room, tmp_path, sids["video"])) as run:
+        await run.records(1.5)
+        await people.tell("ann", "unpublish", kind="video")
+        ended = await run.hears(Ended)
+    assert (ended.reason, ended.media) == ("source_closed", True)
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    assert {luma.shape for luma in footage.lumas} == {(180, 320)}
+    assert_in_order(footage.numbers())
+
+
+async def test_a_picture_may_change_its_size(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    sids = await people.join(Person("ann", codec="vp8", fps=20, audio=False), room)
+    async with recording(pool, plan_of(livekit, room, tmp_path, sids["video"])) as run:
+        await run.records(1.5)
+        await people.tell("ann", "change", width=240, height=320)
+        await run.records(1.5)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    footage = Footage.read(tmp_path / "part-000.webm")
+    assert {luma.shape for luma in footage.lumas} == {(180, 320), (320, 240)}
+    numbers = footage.numbers()
+    assert numbers.count(None) == 0
+
+
+async def test_a_pause_is_cut_out(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    sids = await people.join(Person("ann", codec="h264", fps=20, audio=False), room)
+    async with recording(pool, plan_of(livekit, room, tmp_path, sids["video"])) as run:
+        await run.records(1.0)
+        await run.recorder.send(NewOrders(paused="cut"))
+        await run.records(2.0)
+        await run.recorder.send(NewOrders())
+        await run.records(1.5)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    numbers = footage.numbers()
+    steps = [(b or 0) - (a or 0) for a, b in itertools.pairwise(numbers)]
+    assert max(steps) > 30, "two seconds of numbers are missing"
+    assert max(later - earlier for earlier, later in itertools.pairwise(footage.times)) < 0.6
+
+
+async def test_a_track_that_never_comes_is_not_found(
+    livekit: LiveKitServer, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """LiveKit's words after 30 s (livekit-surface section 5.4)."""
+    async with recording(pool, plan_of(livekit, room, tmp_path, "TR_nowhere")) as run:
+        broke = await run.hears(Broke, within=40)
+    assert (broke.message, broke.http_code, broke.retry) == ("track TR_nowhere not found", 404, False)
+
+
+async def test_a_picture_does_not_go_to_a_websocket(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """LiveKit's words (livekit-surface section 4.3)."""
+    sids = await people.join(Person("ann", audio=False), room)
+    plan = plan_of(livekit, room, tmp_path, sids["video"], streams="websocket")
+    async with recording(pool, plan) as run:
+        broke = await run.hears(Broke)
+    assert broke.message == "format websocket incompatible with codec video/vp8"
+    assert broke.http_code == 400
+
+
+@pytest.mark.parametrize(("codec", "container"), [("h264", "mp4"), ("vp8", "webm")])
+async def test_a_killed_recorder_leaves_a_file_that_lacks_little(
+    codec: str,
+    container: str,
+    livekit: LiveKitServer,
+    people: People,
+    pool: RecorderPool,
+    room: str,
+    tmp_path: Path,
+) -> None:
+    """EG-40: at most four seconds are missing after `kill -9`."""
+    sids = await people.join(Person("ann", codec=codec, fps=20, audio=False, busy=True), room)
+    async with recording(pool, plan_of(livekit, room, tmp_path, sids["video"])) as run:
+        await run.records(4.0)
+        os.kill(run.recorder.pid, signal.SIGKILL)
+    footage = Footage.read(tmp_path / f"part-000.{container}")
+    assert_in_order(footage.numbers())
+    assert footage.times[-1] > 2.0
+
+
+class SignalDoor:
+    """Stands before LiveKit's signalling and can slam: every connection through it breaks."""
+
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
+        self._writers: list[asyncio.StreamWriter] = []
+        self._server: asyncio.Server | None = None
+        self.passed = 0
+
+    async def __aenter__(self) -> str:
+        self._server = await asyncio.start_server(self._pass, "127.0.0.1", 0)
+        return f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.slam()
+
+    def slam(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.passed += 1
+        there, back = await asyncio.open_connection(self._target.hostname, self._target.port)
+        self._writers += [writer, back]
+        await asyncio.gather(_pump(reader, back), _pump(there, writer))
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+async def test_a_broken_connection_leaves_a_gap_in_one_file(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """EG-41: the recorder joins again, the track goes on in the same file, and the gap is told."""
+    sids = await people.join(Person("ann", codec="h264", fps=20, audio=False), room)
+    door = SignalDoor(livekit.address.url)
+    async with door as url:
+        plan = replace(plan_of(livekit, room, tmp_path, sids["video"]), url=url)
+        async with recording(pool, plan) as run:
+            await run.records(1.5)
+            door.slam()
+            await run.records(2.5)
+            await run.recorder.send(Finish())
+            ended = await run.hears(Ended)
+    assert door.passed == 2
+    assert ended.reason == "stopped"
+    last = run.all(Measured)[-1]
+    assert [gap["reason"] for gap in last.gaps] == ["connection"]
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    numbers = [number or 0 for number in footage.numbers()]
+    assert 0 not in numbers
+    expected = [footage.times[0] + (number - numbers[0]) / 20 for number in numbers]
+    assert all(abs(time - due) < 0.15 for time, due in zip(footage.times, expected, strict=True))
+    assert footage.times[-1] > 3.0
+
+
+async def test_an_egress_of_the_same_id_takes_over(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """Who is thrown out because another recorder of this egress joined does not come back."""
+    sids = await people.join(Person("ann", codec="vp8", fps=20, audio=False), room)
+    plan = plan_of(livekit, room, tmp_path, sids["video"])
+    async with recording(pool, plan) as first:
+        await first.records(0.5)
+        async with recording(pool, replace(plan, part=1)) as second:
+            ended = await first.hears(Ended)
+            await second.records(0.5)
+            await second.recorder.send(Finish())
+            assert (await second.hears(Ended)).reason == "stopped"
+    assert ended.reason == "evicted"
+    assert len(Footage.read(tmp_path / "part-001.webm").lumas) > 5
