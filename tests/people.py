@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -304,3 +305,5 @@ if __name__ == "__main__":
     # libwebrtc has much to say about leaving.
     logging.getLogger("livekit").setLevel(logging.CRITICAL)
     asyncio.run(_serve())
+    # The SDK's threads still call back, which the interpreter's way out does not bear.
+    os._exit(0)

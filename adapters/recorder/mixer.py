@@ -6,6 +6,7 @@ without times: a track's samples follow each other, and are shifted by a sample 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
@@ -40,10 +41,23 @@ class Sound:
         self._lags: list[int] = []
         self._slew = 0
         self.late = 0
+        self._energy = 0.0
+        self._heard = 0
+
+    def level(self) -> float:
+        """The loudness (root mean square, 0–1) of what came since the last call."""
+        with self._lock:
+            energy, heard = self._energy, self._heard
+            self._energy, self._heard = 0.0, 0
+        return math.sqrt(energy / heard) / 32768 if heard else 0.0
 
     def put(self, samples: Samples, now: int) -> None:
         """`samples` of shape (n, 2) arrived at position `now`, so that they are the ones up to it."""
+        left = samples[:, 0].astype(np.float32)
+        energy = float(left @ left)
         with self._lock:
+            self._energy += energy
+            self._heard += len(samples)
             if self._slew and len(samples) > 2:
                 samples = _stretched(samples, 1 if self._slew > 0 else -1)
                 self._slew -= 1 if self._slew > 0 else -1

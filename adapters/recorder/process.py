@@ -28,6 +28,12 @@ _READY_SEC = 30.0
 _FAREWELL_SEC = 5.0
 # Nothing of the server's own settings, which hold its secrets. Chromium wants a home, the resolver its files.
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
+# Dozens of threads allocate pictures: few arenas, as each keeps what was freed in it, and no fresh pages for each one.
+_MALLOC = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(8 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
+}
 
 
 class Recorder:
@@ -206,5 +212,4 @@ class RecorderPool:
 
     def _child_environment(self) -> dict[str, str]:
         passed = {name: self._environment[name] for name in _PASSED_ON if name in self._environment}
-        # Few arenas: dozens of threads allocate pictures, and each arena keeps what was freed in it.
-        return {**passed, "PYTHONPATH": str(_ROOT), "MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
+        return {**passed, **_MALLOC, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}

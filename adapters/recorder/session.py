@@ -17,6 +17,7 @@ from adapters.recorder.stage import Show, stage_of
 from adapters.recorder.timeline import Clock, Scene, Timeline
 from server.domain.egress import MediaSource, ParticipantSource, RoomSource, TrackCompositeSource
 from server.domain.layout import arrange
+from server.domain.speaker import SpeakerChoice
 from server.ports.recorder import (
     Active,
     Broke,
@@ -41,6 +42,7 @@ _JOIN_PAUSE_SEC = 0.5
 # A lost connection shows the last pictures for so long, then says so.
 _FREEZE_SEC = 3.0
 _MEASURE_SEC = 1.0
+_LISTEN_SEC = 0.1
 _LOST_CARD = "Connection lost, trying again"
 _PAUSE_CARD = "Paused"
 
@@ -79,7 +81,8 @@ class _Session:
         self._room = RecordedRoom(plan.url, plan.token, self._on_change, self._clock.position)
         self._state = NewOrders(plan.layout, plan.paused, plan.destinations)
         self._show = Show()
-        self._speaker: str | None = None
+        self._voices = SpeakerChoice()
+        self._speaking: frozenset[str] = frozenset()
         self._lips = LipSync()
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
@@ -92,6 +95,7 @@ class _Session:
 
     async def run(self) -> None:
         following = asyncio.create_task(self._follow(), name="orders")
+        listening = asyncio.create_task(self._listen(), name="speakers")
         try:
             await self._find()
             reason = await self._record()
@@ -104,6 +108,7 @@ class _Session:
             return
         finally:
             following.cancel()
+            listening.cancel()
         await self._end(reason)
 
     # --- before the first frame
@@ -290,8 +295,7 @@ class _Session:
             for sid, feed in room.feeds.items()
             if feed.pictures is not None and feed.pictures.arrived
         }
-        self._show = self._stage.show(room.members, room.speaking, sizes)
-        self._choose_speaker()
+        self._show = self._stage.show(room.members, self._speaking, sizes)
         tiles = self._tiles()
         room.want(tiles, set(self._show.audio) if self._plan.encoding.audio is not None else set())
         self._note_tracks()
@@ -299,14 +303,25 @@ class _Session:
             self._timeline.scene = self._scene()
         self._woken.set()
 
-    def _choose_speaker(self) -> None:
-        shown = {track.identity for track in self._show.tracks}
-        if self._speaker not in shown:
-            self._speaker = None
-        for identity in self._room.speaking:
-            if identity in shown:
-                self._speaker = identity
-                return
+    async def _listen(self) -> None:
+        """Who speaks, from how loud everybody is; somebody without a tile has no stage to take."""
+        while True:
+            await asyncio.sleep(_LISTEN_SEC)
+            levels: dict[str, float] = {}
+            for member in self._room.members:
+                for one in member.published("audio"):
+                    feed = self._room.feeds.get(one.sid)
+                    if feed is not None and feed.sound is not None:
+                        levels[member.identity] = max(levels.get(member.identity, 0.0), feed.sound.level())
+            shown = {track.identity for track in self._show.tracks}
+            before = (self._voices.speaker, self._speaking)
+            if self._voices.speaker is not None and self._voices.speaker not in shown:
+                self._voices.forget(self._voices.speaker)
+            now = time.monotonic()
+            self._voices.update(now, {who: level for who, level in levels.items() if who in shown})
+            self._speaking = self._voices.speaking(now)
+            if (self._voices.speaker, self._speaking) != before:
+                self._on_change()
 
     def _layout(self) -> str:
         return (
@@ -321,7 +336,7 @@ class _Session:
         if video is None:
             return {}
         tracks = {one.id: one for one in self._show.tracks if one.source != "avatar"}
-        tiles = arrange(self._layout(), self._show.tracks, self._speaker, video.width, video.height)
+        tiles = arrange(self._layout(), self._show.tracks, self._voices.speaker, video.width, video.height)
         return {
             tile.track_id: (tile.rect.width, tile.rect.height) for tile in tiles if tile.track_id in tracks
         }
@@ -337,15 +352,15 @@ class _Session:
         return Scene(
             self._layout(),
             self._show.tracks,
-            self._speaker,
+            self._voices.speaker,
             {sid: one for sid, one in pictures.items() if sid in shown},
             dict(self._lips.holds),
-            self._voices(feeds),
+            self._heard(feeds),
             card,
             silent=bool(self._state.paused),
         )
 
-    def _voices(self, feeds: Mapping[str, Feed]) -> dict[str, Voice]:
+    def _heard(self, feeds: Mapping[str, Feed]) -> dict[str, Voice]:
         return {
             sid: Voice(feeds[sid].sound, channel)  # type: ignore[arg-type]
             for sid, channel in self._show.audio.items()

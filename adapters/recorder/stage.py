@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -46,7 +46,7 @@ class Show:
 class Stage(Protocol):
     """Remembers what it has seen, so it must be asked at every change."""
 
-    def show(self, members: Sequence[Member], speaking: Sequence[str], sizes: Sizes) -> Show: ...
+    def show(self, members: Sequence[Member], speaking: Collection[str], sizes: Sizes) -> Show: ...
 
 
 class RoomStage:
@@ -57,7 +57,7 @@ class RoomStage:
         self._mixing = source.audio_mixing if source.audio_only else "default"
         self._sides: dict[str, str] = {}
 
-    def show(self, members: Sequence[Member], speaking: Sequence[str], sizes: Sizes) -> Show:
+    def show(self, members: Sequence[Member], speaking: Collection[str], sizes: Sizes) -> Show:
         tracks: list[StageTrack] = []
         audio: dict[str, str] = {}
         for member in members:
@@ -82,7 +82,7 @@ class ParticipantStage:
         self._source = source
         self._met = False
 
-    def show(self, members: Sequence[Member], speaking: Sequence[str], sizes: Sizes) -> Show:
+    def show(self, members: Sequence[Member], speaking: Collection[str], sizes: Sizes) -> Show:
         identity = self._source.identity
         member = next((one for one in members if one.identity == identity), None)
         if member is None:
@@ -112,7 +112,7 @@ class TrackCompositeStage:
         }
         self._met: set[str] = set()
 
-    def show(self, members: Sequence[Member], speaking: Sequence[str], sizes: Sizes) -> Show:
+    def show(self, members: Sequence[Member], speaking: Collection[str], sizes: Sizes) -> Show:
         tracks: tuple[StageTrack, ...] = ()
         audio: dict[str, str] = {}
         there: set[str] = set()
@@ -148,7 +148,7 @@ class MediaStage:
         self._source = source
         self._met: set[str] = set()
 
-    def show(self, members: Sequence[Member], speaking: Sequence[str], sizes: Sizes) -> Show:
+    def show(self, members: Sequence[Member], speaking: Collection[str], sizes: Sizes) -> Show:
         tracks: tuple[StageTrack, ...] = ()
         audio: dict[str, str] = {}
         for member in members:
@@ -212,7 +212,7 @@ def _fits(route: AudioRoute, member: Member, one: Publication) -> bool:
     return route.participant_kind == member.kind
 
 
-def _of_member(member: Member, speaking: Sequence[str], sizes: Sizes) -> list[StageTrack]:
+def _of_member(member: Member, speaking: Collection[str], sizes: Sizes) -> list[StageTrack]:
     """Listeners who publish nothing, and agents without a picture, have no tile."""
     microphones = member.published("audio", MICROPHONE, UNKNOWN)
     muted = all(one.muted for one in microphones)

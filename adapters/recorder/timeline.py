@@ -26,6 +26,8 @@ HOLD_SEC = 0.065
 # Later than this is no hiccup: the machine stood still, and time is left out rather than made up for.
 _STALL_SEC = 2.0
 _AUDIO_ONLY_RATE = 50
+# On a machine that is too slow the picture still moves.
+_MAX_REPEATS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class Timeline:
         self._thread = threading.Thread(target=self._run, name="timeline", daemon=True)
         self._start = 0.0
         self._number = 0
+        self._repeats = 0
         self._frame: av.VideoFrame | None = None
         self._card: tuple[str, av.VideoFrame] | None = None
 
@@ -176,9 +179,11 @@ class Timeline:
         scene = self.scene
         number = self._number
         if self._compositor is not None:
-            if late and self._frame is not None:
+            if late and self._frame is not None and self._repeats < _MAX_REPEATS:
+                self._repeats += 1
                 self.counts.repeated += 1
             else:
+                self._repeats = 0
                 self._frame = self._compose(self._compositor, scene, due)
             self._program.video(self._frame, number)
         self.counts.composed += 1

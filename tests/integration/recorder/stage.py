@@ -122,19 +122,23 @@ class Footage:
     def read(cls, path: Path) -> Footage:
         import av
 
-        lumas, times, blocks, hz, sound_from = [], [], [], 48_000, None
+        lumas: list[NDArray[np.uint8]] = []
+        times: list[float] = []
+        blocks: list[NDArray[np.float32]] = []
+        hz, sound_from = 48_000, 0.0
         with av.open(str(path)) as file:
             for frame in file.decode():
                 if isinstance(frame, av.VideoFrame):
-                    lumas.append(frame.to_ndarray(format="gray8"))
+                    lumas.append(frame.to_ndarray(format="gray8").astype(np.uint8, copy=False))
                     times.append(float(frame.time or 0.0))
                 else:
                     assert isinstance(frame, av.AudioFrame)
                     hz = frame.sample_rate
-                    sound_from = frame.time if sound_from is None else sound_from
-                    blocks.append(frame.to_ndarray().mean(axis=0))
+                    if not blocks:
+                        sound_from = float(frame.time or 0.0)
+                    blocks.append(frame.to_ndarray().mean(axis=0, dtype=np.float32))
         sound = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-        lead = round((sound_from or 0.0) * hz)
+        lead = round(sound_from * hz)
         sound = np.concatenate([np.zeros(max(lead, 0), np.float32), sound[max(-lead, 0) :]])
         return cls(lumas, times, sound.astype(np.float32), hz)
 
