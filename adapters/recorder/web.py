@@ -365,7 +365,7 @@ class _Recording:
     def _measured(self, written: int) -> Measured:
         return Measured(
             self._program.duration_ms,
-            composed=self._composed - self._repeated,
+            composed=self._composed,
             repeated=self._repeated,
             bytes=written,
         )

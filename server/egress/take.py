@@ -209,7 +209,7 @@ class Take:
                 pass
 
     def _figures(self, measured: Measured) -> dict[str, float]:
-        frames, at = measured.composed + measured.repeated, time.monotonic()
+        frames, at = measured.composed, time.monotonic()
         before, since = self._frames
         self._frames = (frames, at)
         fps = (frames - before) / (at - since) if since and at > since else 0.0

@@ -160,8 +160,8 @@ class TrackSeen:
 class Measured:
     """Once a second, and at the end.
 
-    Of the frames written `composed` show something new and `repeated` what the one before showed; `dropped` could not be
-    written in time. `audio_offset_ms` is sound minus picture as the mixer sees it.
+    `composed` is all frames written, `repeated` those of them that showed what the one before did; `dropped` could not
+    be written in time. `audio_offset_ms` is sound minus picture as the mixer sees it.
     """
 
     KIND: ClassVar[str] = "measured"
