@@ -281,9 +281,14 @@ def _bytes(value: Any) -> bytes:
         raise FieldFault("must be base64 text") from None
 
 
+# The seed's names for what LiveKit's proto calls IMAGE_SUFFIX_… (B-40).
+_OTHER_NAMES = {"livekit.ImageFileSuffix": {"index": 0, "timestamp": 1}}
+
+
 def _enum(field: FieldDescriptor) -> Callable[[Any], int]:
     enum = enum_type(field)
     numbers = {value.name.lower(): value.number for value in enum.values}
+    numbers |= _OTHER_NAMES.get(enum.full_name, {})
 
     def convert(value: Any) -> int:
         if isinstance(value, str):
