@@ -1,0 +1,186 @@
+"""Every track of a room as it came, and the timeline that tells a composition what happened when."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.passthrough.record import record_tracks
+from adapters.passthrough.room import Room
+from adapters.passthrough.timeline import read_timelines
+from adapters.recorder.process import RecorderPool
+from server.domain.egress import Encoding, RoomTracksSource, TrackSource
+from server.ports.recorder import Active, Ended, Finish, FromRecorder, Measured, RecorderPlan, TrackSeen
+from tests.conftest import Eventually
+from tests.integration.recorder.stage import Footage, plan_for, recording
+from tests.people import People, Person
+from tests.servers.livekit import LiveKitServer
+
+
+def plan_of(livekit: LiveKitServer, room: str, folder: Path, **more: Any) -> RecorderPlan:
+    return plan_for(
+        livekit, room, folder, RoomTracksSource(), encoding=Encoding(None, None), container="", **more
+    )
+
+
+def assert_in_order(numbers: list[int | None]) -> None:
+    known = [number for number in numbers if number is not None]
+    assert len(known) == len(numbers)
+    assert all(second > first for first, second in itertools.pairwise(known))
+
+
+async def test_three_people_and_a_republish(
+    livekit: LiveKitServer,
+    people: People,
+    pool: RecorderPool,
+    room: str,
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    """EG-14: each track in files of its own, none takes another's packets, and the timeline knows who and when."""
+    first = {}
+    for name, codec in (("ann", "h264"), ("bob", "vp8")):
+        first[name] = await people.join(Person(name, name=name.title(), codec=codec, fps=15), room)
+    async with recording(pool, plan_of(livekit, room, tmp_path)) as run:
+
+        def files() -> set[str]:
+            return {one.file for one in run.all(TrackSeen)}
+
+        await run.hears(Active)
+        # Who speaks is told when it changes.
+        cy = Person("cy", name="Cy", codec="vp9", fps=15, humming=True)
+        first["cy"] = await people.join(cy, room)
+        await eventually(lambda: len(files()) == 6)
+        await run.records(1.5)
+        await people.tell("ann", "mute", kind="video")
+        await people.tell("bob", "unpublish", kind="video")
+        again = await people.tell("bob", "publish")
+        await eventually(lambda: len(files()) == 7)
+        await people.tell("ann", "unmute", kind="video")
+        await people.tell("cy", "leave")
+        await run.records(1.5)
+        await run.recorder.send(Finish())
+        ended = await run.hears(Ended)
+    assert (ended.reason, ended.media) == ("stopped", True)
+    assert run.all(Measured)[-1].dropped == 0
+    story = read_timelines(tmp_path)
+    assert [(stay.identity, stay.name) for stay in story.people] == [
+        ("ann", "Ann"),
+        ("bob", "Bob"),
+        ("cy", "Cy"),
+    ]
+    assert story.people[2].end_ns < story.end_ns
+    sids = [sid for tracks in first.values() for sid in tracks.values()] + [again["video"]]
+    assert Counter(track.sid for track in story.tracks.values()) == Counter(sids)
+    muted = story.tracks[first["ann"]["video"]].muted
+    assert [is_muted for _, is_muted in muted] == [False, True, False]
+    assert any("cy" in levels for _, levels in story.speaking)
+    for file in story.files:
+        track = story.tracks[file.sid]
+        assert (tmp_path / file.file).name.startswith(f"track-000-{file.sid}-0.")
+        footage = Footage.read(tmp_path / file.file)
+        if track.kind == "video":
+            assert_in_order(footage.numbers())
+            assert len(footage.lumas) > 5
+        else:
+            assert len(footage.sound) > 24_000
+        assert abs(file.start_ns - story.start_ns) < 30e9
+
+
+async def test_flashes_of_all_fall_together_on_the_timeline(
+    livekit: LiveKitServer,
+    people: People,
+    pool: RecorderPool,
+    room: str,
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    """Two people in one process flash at the same moments; so do their files, put on the timeline's clock."""
+    for name in ("ann", "bob"):
+        await people.join(Person(name, codec="vp8", fps=20, audio=False), room)
+    timeline = tmp_path / "timeline-000.json"
+    async with recording(pool, plan_of(livekit, room, tmp_path)) as run:
+        await run.hears(Active)
+        await eventually(lambda: timeline.read_text().count('"clock"') >= 2, within=30)
+        await run.records(1.5)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    story = read_timelines(tmp_path)
+    flashes = [
+        [file.start_ns / 1e9 + at for at in Footage.read(tmp_path / file.file).flashes()]
+        for file in story.files
+    ]
+    assert min(len(moments) for moments in flashes) >= 3
+    apart = [min(abs(one - other) for other in flashes[1]) for one in flashes[0][1:-1]]
+    assert max(apart) < 0.08
+
+
+async def test_a_killed_recorder_leaves_a_timeline_that_can_be_read(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """EG-40: what was written is of use, and the next part joins it."""
+    await people.join(Person("ann", codec="h264", fps=15, audio=False), room)
+    async with recording(pool, plan_of(livekit, room, tmp_path)) as run:
+        await run.records(3.0)
+        os.kill(run.recorder.pid, signal.SIGKILL)
+    async with recording(pool, plan_of(livekit, room, tmp_path, part=1)) as run:
+        await run.records(1.0)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    story = read_timelines(tmp_path)
+    assert len(story.files) == 2
+    assert len(story.tracks) == 1
+    for file in story.files:
+        assert_in_order(Footage.read(tmp_path / file.file).numbers())
+    assert story.files[1].start_ns > story.files[0].start_ns
+
+
+async def test_lost_packets_are_asked_for_again(
+    livekit: LiveKitServer,
+    people: People,
+    room: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """5 % of the packets are lost on the way, two seconds of it 30 %: no frame of the picture is."""
+    sids = await people.join(Person("ann", codec="h264", fps=20, audio=False, busy=True), room)
+    plan = plan_for(
+        livekit, room, tmp_path, TrackSource(sids["video"]), encoding=Encoding(None, None), container=""
+    )
+    dice = random.Random(5)
+    lost = 0
+    began = time.monotonic()
+    taken = Room._media
+
+    def lossy(self: Room, data: bytes) -> None:
+        nonlocal lost
+        rate = 0.3 if 1.5 < time.monotonic() - began < 3.5 else 0.05
+        if dice.random() < rate:
+            lost += 1
+        else:
+            taken(self, data)
+
+    monkeypatch.setattr(Room, "_media", lossy)
+    said: list[FromRecorder] = []
+
+    async def orders() -> Any:
+        await asyncio.sleep(5)
+        yield Finish()
+
+    await record_tracks(plan, orders(), said.append)
+    assert isinstance(said[-1], Ended)
+    assert lost > 10
+    last = [one for one in said if isinstance(one, Measured)][-1]
+    assert last.dropped == 0
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    assert_in_order(footage.numbers())
+    assert len(footage.lumas) == last.composed
