@@ -227,3 +227,9 @@ def _label(name: str, muted: bool, width: int, height: int) -> Patch | None:
 
 
 _empty_stage = lru_cache(maxsize=2)(drawing.empty_stage)
+
+
+def warm() -> None:
+    """Load fonts and libraries and fill caches, so that a recorder's first frame does not wait for them."""
+    track = StageTrack("", "", "Ab 1", "camera", muted=True)
+    Compositor(320, 180, 30).compose("grid", (track, replace(track, id="2", speaking=True)), None, {}, 0.0)

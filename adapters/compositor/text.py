@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-_CJK = ("manimgx_fonts_cjk", "NotoSansCJK-VF.otf.ttc")
-# In this order a character looks for a font that has it.
-_PACKAGED = ("manimgx_fonts", ("NotoSans[wght].ttf",), ("NotoSans[A-Z]*.ttf", "NotoEmoji*.ttf"))
-_LAST = "NotoSansSymbols"
+_CJK = "NotoSansCJK-VF.otf.ttc"
+# In this order a character looks for a font that has it; a file counts where it is met first.
+_PACKAGES = (
+    ("manimgx_fonts", "NotoSans[[]*.ttf"),
+    ("manimgx_fonts_cjk", _CJK),
+    ("manimgx_fonts", "NotoSans[A-RT-Z]*[[]*.ttf"),
+    ("manimgx_fonts", "NotoEmoji*.ttf"),
+    ("manimgx_fonts", "NotoSansS*.ttf"),
+)
 _SYSTEM_FOLDERS = (
     "/usr/share/fonts", "/usr/local/share/fonts", "/System/Library/Fonts", "/Library/Fonts", "C:/Windows/Fonts",
 )  # fmt: skip
@@ -61,47 +65,37 @@ class Run:
 @lru_cache(maxsize=1)
 def faces() -> tuple[Face, ...]:
     """Every font at hand, the one for Latin, Greek and Cyrillic first."""
-    package, first, others = _PACKAGED
-    folder = _package_folder(package)
-    found: list[Path] = []
-    if folder is not None:
-        found += [folder / name for name in first]
-        rest = {path for pattern in others for path in folder.glob(pattern)} - set(found)
-        found += sorted(rest, key=lambda path: (path.name.startswith(_LAST), path.name))
-    cjk = _package_folder(_CJK[0])
-    if cjk is not None:
-        found.insert(1 if found else 0, cjk / _CJK[1])
-    found += _system_fonts()
-    return tuple(Face(str(path)) for path in found if path.is_file())
-
-
-def _package_folder(package: str) -> Path | None:
-    spec = importlib.util.find_spec(package)
-    return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
-
-
-def _system_fonts() -> list[Path]:
     folders = [Path(folder) for folder in _SYSTEM_FOLDERS]
-    if sys.platform != "win32":
-        folders.append(Path.home() / ".fonts")
+    return find_faces(_PACKAGES, (*folders, Path.home() / ".fonts"))
+
+
+def find_faces(packages: Sequence[tuple[str, str]], folders: Sequence[Path]) -> tuple[Face, ...]:
+    """Fonts by package and pattern, in that order, then those of the system's that are known to be good."""
+    found: dict[Path, None] = {}
+    for package, pattern in packages:
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin is not None:
+            found.update(dict.fromkeys(sorted(Path(spec.origin).parent.glob(pattern))))
     files = {path.name: path for folder in folders if folder.is_dir() for path in folder.rglob("*.tt[cf]")}
-    return [files[name] for name in _SYSTEM_FONTS if name in files]
+    found.update(dict.fromkeys(files[name] for name in _SYSTEM_FONTS if name in files))
+    return tuple(Face(str(path)) for path in found)
 
 
 @lru_cache(maxsize=256)
-def _font(face: Face | None, size: int) -> Font:
+def font(face: Face | None, size: int) -> Font:
+    """A face at a size in pixels; None is Pillow's own font."""
     if face is None:
         return ImageFont.load_default(size)
-    font = ImageFont.truetype(face.path, size, index=face.index)
+    made = ImageFont.truetype(face.path, size, index=face.index)
     try:
-        axes = font.get_variation_axes()
+        axes = made.get_variation_axes()
     except OSError:  # not a variable font
-        return font
+        return made
     values = [
         min(_WEIGHT, axis["maximum"] or _WEIGHT) if _is_weight(axis) else axis["default"] for axis in axes
     ]
-    font.set_variation_by_axes([float(value or 0) for value in values])
-    return font
+    made.set_variation_by_axes([float(value or 0) for value in values])
+    return made
 
 
 def _is_weight(axis: ImageFont.Axis) -> bool:
@@ -109,17 +103,17 @@ def _is_weight(axis: ImageFont.Axis) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _has(face: Face, character: str) -> bool:
+def has(face: Face, character: str) -> bool:
     """Whether a font has a character: what it draws differs from what it draws for one it cannot have."""
-    font = _font(face, 24)
-    drawn, missing = font.getmask(character), font.getmask(_NOWHERE)
+    made = font(face, 24)
+    drawn, missing = made.getmask(character), made.getmask(_NOWHERE)
     return drawn.size != missing.size or bytes(drawn) != bytes(missing)
 
 
 def _face_for(character: str, region: int) -> Face | None:
     for face in faces():
-        if _has(face, character):
-            return Face(face.path, region) if face.path.endswith(_CJK[1]) else face
+        if has(face, character):
+            return Face(face.path, region) if face.path.endswith(_CJK) else face
     return faces()[0] if faces() else None
 
 
@@ -177,7 +171,7 @@ def _runs_right_to_left(text: str) -> bool:
 def measure(text: str, size: int) -> int:
     """The width of a line in pixels."""
     large = size * _FINE
-    return math.ceil(sum(_font(run.face, large).getlength(run.text) for run in runs(text)) / _FINE)
+    return math.ceil(sum(font(run.face, large).getlength(run.text) for run in runs(text)) / _FINE)
 
 
 def shorten(text: str, size: int, width: int) -> str:
@@ -222,12 +216,12 @@ def line(text: str, size: int) -> Image.Image:
     """
     large, height = size * _FINE, 2 * size
     parts = runs(text)
-    widths = [_font(run.face, large).getlength(run.text) for run in parts]
+    widths = [font(run.face, large).getlength(run.text) for run in parts]
     width = math.ceil(sum(widths) / _FINE) + 2 * MARGIN
     mask = Image.new("L", (width * _FINE, height * _FINE), 0)
     pen = ImageDraw.Draw(mask)
     x = float(MARGIN * _FINE)
     for run, advance in zip(parts, widths, strict=True):
-        pen.text((x, BASELINE * height * _FINE), run.text, font=_font(run.face, large), fill=255, anchor="ls")
+        pen.text((x, BASELINE * height * _FINE), run.text, font=font(run.face, large), fill=255, anchor="ls")
         x += advance
     return mask.reduce(_FINE)
