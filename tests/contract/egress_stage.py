@@ -6,8 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,14 @@ from server.domain.egress import (
     Egress,
     EgressPlan,
     EgressSecrets,
+    EgressStatus,
     Encoding,
     FileOutput,
     Orders,
     Outputs,
     Recording,
     RoomSource,
+    Source,
     StorageChoice,
     Surface,
     VideoEncoding,
@@ -50,7 +51,7 @@ from server.egress.storage import EgressStorages
 from server.egress.storage_choice import StorageChoices, StoragePolicy
 from server.egress.take import TakeLimits
 from server.errors import unavailable
-from server.ids import ProjectId, new_id
+from server.ids import JobId, ProjectId, new_id
 from server.jobs.engine import LeaseJobEngine
 from server.jobs.policy import AttemptPolicy
 from server.jobs.run import Run
@@ -308,16 +309,24 @@ class EgressStage:
         """A worker takes the capture, or takes it over."""
         return await self._begin(egress.job_id, self.capturing)
 
-    async def deliver(self, *, times: int = 1) -> None:
-        """A worker takes what waits to be delivered, as often as it takes."""
-        for _ in range(times):
+    async def deliver(self) -> None:
+        """A worker takes what waits to be delivered."""
+        await (await self.begin_delivery()).ends()
+
+    async def begin_delivery(self) -> Claim:
+        async def waiting() -> JobId | None:
             async with self.database.begin() as tx:
-                job_id = None
-                async with asyncio.timeout(10):
-                    while job_id is None:
-                        job_id = await tx.queue.next_waiting(self.delivering.kind, after="")
-            claim = await self._begin(job_id, self.delivering)
-            await claim.ends()
+                return await tx.queue.next_waiting(self.delivering.kind, after="")
+
+        return await self._begin(await self.eventually(waiting), self.delivering)
+
+    async def deliver_again(self, lost: Claim) -> None:
+        """Another worker takes over."""
+        await (await self._begin(lost.run.job.id, self.delivering)).ends()
+
+    def rework(self) -> None:
+        """After a change of `studio`."""
+        self.capturing = EgressHandler(self.studio, self.engine, self.delivering.kind)
 
     async def _begin(self, job_id: Any, handler: JobHandler) -> Claim:
         async with self.database.begin() as tx:
@@ -345,11 +354,12 @@ class EgressStage:
         destinations: Sequence[Destination] = (),
         surface: Surface = Surface.BAXCLOUD,
         storage: StorageChoice | None = None,
+        source: Source | None = None,
     ) -> Egress:
         path = "recordings/rec_1.mp4"
         plan = EgressPlan(
             livekit_room=ROOM,
-            source=RoomSource(),
+            source=source or RoomSource(),
             encoding=Encoding(VideoEncoding(), AudioEncoding()),
             outputs=outputs or Outputs(files=(FileOutput("mp4", path),)),
         )
@@ -366,6 +376,18 @@ class EgressStage:
             orders=Orders(layout="speaker", destinations=tuple(destinations)),
             secrets=EgressSecrets(storages=(storage,)) if storage else EgressSecrets(),
         )
+
+    async def becomes(self, egress: Egress, status: EgressStatus) -> Egress:
+        async def reached() -> Egress | None:
+            now = await self.egress(egress)
+            assert now.status is status, f"{now.status} {now.details} {now.failing}"
+            return now
+
+        found: Egress = await self.eventually(reached)
+        return found
+
+    async def stop(self, egress: Egress) -> None:
+        await self.control.stop(PROJECT, egress.id)
 
     async def egress(self, egress: Egress) -> Egress:
         async with self.database.read() as tx:
@@ -415,10 +437,3 @@ async def _unguarded(url: str) -> None:
 def at(seconds: float) -> int:
     """Nanoseconds of a moment after the beginning."""
     return BEGAN + round(seconds * SECOND)
-
-
-def moment(nanoseconds: int) -> datetime:
-    return datetime.fromtimestamp(nanoseconds / SECOND, UTC)
-
-
-__all__ = ["EgressStage", "ScriptedRecorder", "at", "moment", "replace"]
