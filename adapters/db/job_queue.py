@@ -16,6 +16,9 @@ from server.ids import JobId
 
 CHANNEL = "baxcloud_jobs"
 MICROS = 1_000_000
+# No delay is longer. What claims to be due later was stamped under a clock that has been set back since, and is due.
+MAX_DELAY_SEC = 3600.0
+_MAX_DELAY = round(MAX_DELAY_SEC * MICROS)
 
 # Written out, not bound: SQLite uses a partial index only for a condition it can see.
 _WAITS = text("status = 'PENDING'")
@@ -38,7 +41,7 @@ class _Statements:
 
     def __init__(self, now: ColumnElement[Any]) -> None:
         self.now = now
-        due = or_(jobs.c.due_at.is_(None), now >= _DUE_AT)
+        due = or_(jobs.c.due_at.is_(None), now >= _DUE_AT, now + _MAX_DELAY < _DUE_AT)
         self.delay = (
             jobs.update()
             .where(jobs.c.id == bindparam("p_id"))
@@ -46,7 +49,7 @@ class _Statements:
         )
         self.ready = select(jobs.c.id).where(_WAITS, jobs.c.kind == bindparam("p_kind"), due).limit(1)
         self.next_due = select((func.min(_DUE_AT) - now).label("micros")).where(
-            _WAITS, jobs.c.due_at.is_not(None), now < _DUE_AT, _KINDS
+            _WAITS, jobs.c.due_at.is_not(None), now < _DUE_AT, now + _MAX_DELAY >= _DUE_AT, _KINDS
         )
         turn = (
             select(jobs.c.id)
@@ -96,13 +99,14 @@ class SqlJobQueue:
         self._session = session
 
     async def announce(self, job_id: JobId, *, delay_sec: float) -> None:
-        """Makes a PENDING job due in `delay_sec` and wakes idle workers when the transaction commits."""
+        """Makes a PENDING job due in `delay_sec`, an hour at most, and wakes idle workers when the transaction commits."""
 
         def work(connection: Connection) -> None:
             if delay_sec > 0:
                 statement, clock = _for(connection)
                 connection.execute(
-                    statement.delay, {"p_id": job_id, "p_delay": round(delay_sec * MICROS), **clock}
+                    statement.delay,
+                    {"p_id": job_id, "p_delay": round(min(delay_sec, MAX_DELAY_SEC) * MICROS), **clock},
                 )
             else:
                 connection.execute(_UNDELAY, {"p_id": job_id})

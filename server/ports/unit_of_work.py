@@ -115,7 +115,7 @@ class JobQueueRepository(Protocol):
     """What the job engine needs beyond `JobRepository`: whose turn it is, and who still lives."""
 
     async def announce(self, job_id: JobId, *, delay_sec: float) -> None:
-        """Makes a PENDING job due in `delay_sec` and wakes idle workers when the transaction commits."""
+        """Makes a PENDING job due in `delay_sec`, an hour at most, and wakes idle workers when the transaction commits."""
         ...
 
     async def waiting(self, kinds: Sequence[str]) -> Waiting:

@@ -102,6 +102,7 @@ class Stage:
         grace_sec: float = DEADLINE_SEC,
         stop_grace_sec: float = DEADLINE_SEC,
         rescue_local: bool = True,
+        clock_offset_sec: float = 0.0,
     ) -> Worker:
         """A new process that takes jobs; returns once it does."""
         given = {
@@ -113,6 +114,7 @@ class Stage:
             "grace_sec": grace_sec,
             "stop_grace_sec": stop_grace_sec,
             "rescue_local": rescue_local,
+            "clock_offset_sec": clock_offset_sec,
         }
         with self._log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(

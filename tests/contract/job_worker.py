@@ -15,9 +15,11 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from adapters.crypto import AesGcmSecretBox
+from adapters.db import job_queue
 from adapters.db.changes import change_feed
 from adapters.db.unit_of_work import open_database
 from server.clock import SystemClock
@@ -163,16 +165,29 @@ class PausingRecorder(OutboxRecorder):
             await self._line.order(job)
 
 
+class OffsetClock:
+    """The wall clock of a host that is set wrong."""
+
+    def __init__(self, offset_sec: float) -> None:
+        self._offset = timedelta(seconds=offset_sec)
+
+    def now(self) -> datetime:
+        return SystemClock().now() + self._offset
+
+
 async def main(given: Mapping[str, Any]) -> None:
+    clock = OffsetClock(given["clock_offset_sec"])
+    # What SQLite's statements read is the machine's clock as it stood when the process began.
+    job_queue._OFFSET_NS += round(given["clock_offset_sec"] * 1e9)
     reader, writer = await asyncio.open_connection("127.0.0.1", given["port"])
     line = Line(reader, writer)
     listening = asyncio.create_task(line.listen())
     box = AesGcmSecretBox.parse(given["secret_keys"])
-    database = await open_database(given["database_url"], box, migrated=True)
+    database = await open_database(given["database_url"], box, clock=clock, migrated=True)
     engine = LeaseJobEngine(
         database,
         PausingRecorder(line),
-        SystemClock(),
+        clock,
         change_feed(given["database_url"]),
         EngineOptions(
             concurrency={KIND: given["concurrency"]},

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from adapters.db.unit_of_work import SqlDatabase
-from server.domain.job import JobStatus, NewJob
+from server.domain.job import Job, JobStatus, NewJob
 from server.errors import Code, ServiceError
 from server.ids import ProjectId, new_job_id
-from tests.contract.job_stage import PROJECT, Said, Stage
+from tests.conftest import Eventually
+from tests.contract.job_stage import DEADLINE_SEC, PROJECT, Said, Stage
 from tests.contract.job_worker import INNER_DETAIL, KIND
 from tests.servers.postgres import PostgresServer
 
@@ -347,6 +348,57 @@ async def test_many_jobs_many_workers_and_a_killer(stage: Stage) -> None:
         async with stage.database.read() as tx:
             check = await tx.run_sync(lambda c: c.exec_driver_sql("PRAGMA integrity_check").scalar())
         assert check == "ok"
+
+
+# --- clocks
+
+
+async def _beats_of(stage: Stage, job: Job) -> int:
+    async with stage.database.read() as tx:
+        return next((row.beat for row in await tx.queue.running([KIND]) if row.id == job.id), -1)
+
+
+async def test_workers_whose_clocks_differ_by_hours_take_nothing_from_each_other(
+    stage: Stage, eventually: Eventually
+) -> None:
+    """Case 38: no mass expiry, no starvation, and a worker that has died is still found."""
+    workers = [
+        await stage.worker(clock_offset_sec=hours * 3600.0, rescue_local=False) for hours in (0.0, 2.0, -2.0)
+    ]
+    jobs = [await stage.submit() for _ in workers]
+    started = [await stage.hears("started", job=job) for job in jobs]
+    before = [await _beats_of(stage, job) for job in jobs]
+
+    async def outlived_two_leases() -> bool:
+        return all([await _beats_of(stage, job) >= past + 12 for job, past in zip(jobs, before, strict=True)])
+
+    await eventually(outlived_two_leases, within=DEADLINE_SEC, every=0.1)
+    dead, *living = started
+    await next(worker for worker in workers if worker.pid == dead.pid).signal(signal.SIGKILL)
+    for at in living:
+        stage.tell(at, "finish")
+    taken = await stage.hears("started", job=jobs[0], epoch=2)
+    stage.tell(taken, "finish")
+    ended = [await stage.becomes(job, JobStatus.COMPLETED) for job in jobs]
+
+    assert {said.pid for said in started} == {worker.pid for worker in workers}
+    assert [job.epoch for job in ended] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("hours", [2.0, -2.0])
+async def test_a_retry_is_not_put_off_by_the_clock_of_who_asked_for_it(stage: Stage, hours: float) -> None:
+    """Case 38: it stamped the time of the next attempt and died; who is left has another idea of the time."""
+    stray = await stage.worker(clock_offset_sec=hours * 3600.0)
+    job = await stage.submit()
+    stage.tell(await stage.hears("started", job=job), "retry", delay=0.5)
+    await stage.becomes(job, JobStatus.PENDING)
+    await stray.signal(signal.SIGKILL)
+    await stage.worker()
+
+    stage.tell(await stage.hears("started", job=job, epoch=2), "finish")
+    done = await stage.becomes(job, JobStatus.COMPLETED)
+
+    assert (done.attempt, done.epoch) == (2, 2)
 
 
 # --- stopping
