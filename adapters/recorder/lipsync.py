@@ -10,9 +10,8 @@ from collections.abc import Mapping
 
 from adapters.recorder.timeline import HOLD_SEC
 
-# What the SDK does not count: Opus packets hold 20 ms of which the first is spoken while the packet is not full yet,
-# and sound reaches us in blocks of 10 ms; against that a picture's decoding.
-_SOUND_LATER_SEC = 0.008
+# What the SDK does not count, measured with flashes and beeps that were captured at the same moment.
+_SOUND_LATER_SEC = -0.013
 _MAX_HOLD_SEC = 0.4
 # Smaller changes are not worth a repeated picture.
 _STEP_SEC = 0.006

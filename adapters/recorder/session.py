@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from adapters.recorder.room import CannotJoin, Feed, RecordedRoom
 from adapters.recorder.stage import Show, stage_of
 from adapters.recorder.timeline import Clock, Scene, Timeline
 from server.domain.egress import MediaSource, ParticipantSource, RoomSource, TrackCompositeSource
-from server.domain.layout import arrange
+from server.domain.layout import StageOrder, StageTrack, arrange
 from server.domain.speaker import SpeakerChoice
 from server.ports.recorder import (
     Active,
@@ -36,20 +37,31 @@ if TYPE_CHECKING:
     from adapters.recorder.program import Program
 
 Report = Callable[[FromRecorder], None]
-_SOURCE_WAIT_SEC = 30.0
 _JOIN_TRIES = 3
 _JOIN_PAUSE_SEC = 0.5
-# A lost connection shows the last pictures for so long, then says so.
-_FREEZE_SEC = 3.0
 _MEASURE_SEC = 1.0
 _LISTEN_SEC = 0.1
 _LOST_CARD = "Connection lost, trying again"
 _PAUSE_CARD = "Paused"
 
 
-async def record_room(plan: RecorderPlan, orders: asyncio.Queue[ToRecorder], report: Report) -> None:
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds: for what is named to come, for a lost connection to be seen as that, and to be found again."""
+
+    source_sec: float = 30.0
+    freeze_sec: float = 3.0
+    reconnect_sec: float = 30.0
+
+
+async def record_room(
+    plan: RecorderPlan,
+    orders: asyncio.Queue[ToRecorder],
+    report: Report,
+    patience: Patience | None = None,
+) -> None:
     """Until an order to finish or the end of the source; reports `Ended` or `Broke` last."""
-    await _Session(plan, orders, report).run()
+    await _Session(plan, orders, report, patience or Patience()).run()
 
 
 class _Over(Exception):
@@ -69,8 +81,11 @@ class _Impossible(Exception):
 
 
 class _Session:
-    def __init__(self, plan: RecorderPlan, orders: asyncio.Queue[ToRecorder], report: Report) -> None:
+    def __init__(
+        self, plan: RecorderPlan, orders: asyncio.Queue[ToRecorder], report: Report, patience: Patience
+    ) -> None:
         self._plan = plan
+        self._patience = patience
         self._orders = orders
         self._report = report
         source = plan.source
@@ -78,10 +93,13 @@ class _Session:
         self._source = source
         self._stage = stage_of(source)
         self._clock = Clock()
-        self._room = RecordedRoom(plan.url, plan.token, self._on_change, self._clock.position)
+        self._room = RecordedRoom(
+            plan.url, plan.token, self._on_change, self._clock.position, patience.reconnect_sec
+        )
         self._state = NewOrders(plan.layout, plan.paused, plan.destinations)
         self._show = Show()
         self._voices = SpeakerChoice()
+        self._order = StageOrder()
         self._speaking: frozenset[str] = frozenset()
         self._lips = LipSync()
         self._loop = asyncio.get_running_loop()
@@ -116,7 +134,9 @@ class _Session:
     async def _find(self) -> None:
         """Joins and waits until there is something to record."""
         room_id = await self._join()
-        if not await self._until(lambda: bool(self._show.wrong) or not self._show.missing, _SOURCE_WAIT_SEC):
+        if not await self._until(
+            lambda: bool(self._show.wrong) or not self._show.missing, self._patience.source_sec
+        ):
             raise _Impossible(Broke("EGRESS_FAILED", self._show.missing, 404))
         if self._show.wrong:
             raise _Impossible(Broke("EGRESS_FAILED", self._show.wrong, 400))
@@ -295,7 +315,8 @@ class _Session:
             for sid, feed in room.feeds.items()
             if feed.pictures is not None and feed.pictures.arrived
         }
-        self._show = self._stage.show(room.members, self._speaking, sizes)
+        show = self._stage.show(room.members, self._speaking, sizes)
+        self._show = replace(show, tracks=self._in_order(show.tracks))
         tiles = self._tiles()
         room.want(tiles, set(self._show.audio) if self._plan.encoding.audio is not None else set())
         self._note_tracks()
@@ -330,6 +351,13 @@ class _Session:
             else "single-speaker"
         )
 
+    def _in_order(self, tracks: tuple[StageTrack, ...]) -> tuple[StageTrack, ...]:
+        """As they are shown: subscriptions and composition must agree on who is on the first page."""
+        video = self._plan.encoding.video
+        if video is None:
+            return tracks
+        return self._order.update(self._layout(), tracks, self._voices.speaker, video.width, video.height)
+
     def _tiles(self) -> dict[str, tuple[int, int]]:
         """The sizes that pictures are shown in, by sid."""
         video = self._plan.encoding.video
@@ -345,7 +373,7 @@ class _Session:
         feeds = self._room.feeds
         lost = self._room.lost_since
         card = _PAUSE_CARD if self._state.paused == "card" else ""
-        if lost is not None and time.monotonic() - lost > _FREEZE_SEC:
+        if lost is not None and time.monotonic() - lost > self._patience.freeze_sec:
             card = card or _LOST_CARD
         pictures = {sid: feed.pictures for sid, feed in feeds.items() if feed.pictures is not None}
         shown = {one.id for one in self._show.tracks}

@@ -204,7 +204,8 @@ class Timeline:
             return self._card[1]
         pictures: dict[str, Picture] = {}
         for sid, waiting in scene.pictures.items():
-            picture = waiting.pick(due - scene.holds.get(sid, HOLD_SEC))
+            # The nearest one: half a frame early is as good as half a frame late.
+            picture = waiting.pick(due + 0.5 / self._rate - scene.holds.get(sid, HOLD_SEC))
             if picture is not None:
                 pictures[sid] = picture
         frame, _ = compositor.compose(scene.layout, scene.tracks, scene.speaker, pictures, due)
