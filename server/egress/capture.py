@@ -82,7 +82,7 @@ class Capture:
         self._egress = egress
         self._orders = orders
         self._journal = journal
-        self._uploads = Uploads(studio.storages, run, egress, journal)
+        self._uploads = Uploads(studio.storages, run, egress, journal, books=books)
 
     async def capture(self) -> Outcome:
         """How it ended. Raise JobStopped, OwnershipLost."""

@@ -116,6 +116,10 @@ class SegmentUploads:
         while (segment := self._first_missing()) is not None:
             await self._upload(segment)
         await self._put_playlists(ended=True)
+        return self.result()
+
+    def result(self) -> SegmentsResult:
+        """As it is by now."""
         done = self._done()
         last = done[-1] if done else None
         return SegmentsResult(

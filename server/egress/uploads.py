@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from server.domain.egress import Egress, ImagesResult, SegmentsResult
+from server.egress.books import Books
 from server.egress.images import ImageUploads
 from server.egress.journal import Journal
 from server.egress.manifest import ManifestObject
@@ -21,6 +24,9 @@ _log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SEC = 1.0
 _MAX_PAUSE_SEC = 30.0
+
+# How often the row tells how many segments are in place; the first one, and with it the address, at once.
+_TELL_SEC = 10.0
 
 _Open = Callable[[int], Awaitable[SegmentUploads | ImageUploads]]
 
@@ -48,8 +54,11 @@ class Uploads:
         egress: Egress,
         journal: Journal,
         *,
+        books: Books | None = None,
         backup: bool = False,
     ) -> None:
+        """`books` learn how far segments are while the egress runs."""
+        self._books = books
         self._storages = storages
         self._run = run
         self._egress = egress
@@ -94,6 +103,7 @@ class Uploads:
         self._stirred.append(stirred)
         uploads: SegmentUploads | ImageUploads | None = None
         pause = _FIRST_PAUSE_SEC
+        told_at = -_TELL_SEC
         stirred.set()
         while True:
             await stirred.wait()
@@ -105,11 +115,23 @@ class Uploads:
                 uploads = uploads or await opened(index)
                 await uploads.catch_up()
                 pause = _FIRST_PAUSE_SEC
+                if isinstance(uploads, SegmentUploads) and time.monotonic() >= told_at + _TELL_SEC:
+                    told_at = time.monotonic()
+                    await self._tell(index, uploads.result())
             except (StorageError, ServiceError, OSError) as error:
                 _log.warning("egress %s: an upload failed, it is tried again: %s", self._egress.id, error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _MAX_PAUSE_SEC)
                 stirred.set()
+
+    async def _tell(self, index: int, result: SegmentsResult) -> None:
+        def told(egress: Egress) -> Egress:
+            others = egress.results.segments
+            segments = (*others[:index], result, *others[index + 1 :])
+            return replace(egress, results=replace(egress.results, segments=segments))
+
+        if self._books is not None and result.segment_count:
+            await self._books.change(told)
 
     async def _segments(self, index: int) -> SegmentUploads:
         output = self._egress.plan.outputs.segments[index]
