@@ -33,8 +33,10 @@ from adapters.livekit.binary import INSTALL
 from generated.baxcloud.v1 import video_conversion_pb2 as pb
 from generated.baxcloud.v1.video_conversion_pb2_grpc import VideoConversionServiceStub
 from generated.baxcloud.v1.video_conversion_twirp import AsyncVideoConversionServiceClient
+from server.bootstrap import ADMIN_TOKEN_FILE
 from server.rpc.json_codec import REST_JSON
 from server.webhooks.verification import verify_body
+from tools.demo_recording import RecordingFailed, record
 from tools.demo_rooms import (
     ROOM,
     ROOM_EVENTS,
@@ -127,10 +129,11 @@ class Tour:
                     await self._audit(job)
                     await self._convert_by_upload(clip)
                     join = await self._meet(http, inbox, hook["secret"])
+                    recorded = await self._record(http, Path(folder)) if join is not None else None
                 finally:
                     await self._call(http, "DELETE", f"/v1/webhooks/{hook['id']}")
         self._console.print(f"\n[bold green]The tour is done[/] in {time.monotonic() - began:.0f} s. Open:\n")
-        self._links(job, join)
+        self._links(job, join, recorded)
 
     # --- the steps
 
@@ -263,11 +266,46 @@ class Tour:
             table.add_row(one["identity"], one["name"], one["state"], tracks)
         self._console.print(table)
 
-    def _links(self, job: Mapping[str, Any], join: str | None) -> None:
+    async def _record(self, http: aiohttp.ClientSession, folder: Path) -> dict[str, str]:
+        """Links to what became of it."""
+        self._step("The room recorded and streamed, by LiveKit's own SDK pointed at this server")
+        call = partial(self._call, http)
+        try:
+            recorded = await record(self._server.url, await self._livekit_key(), call, folder, self._say)
+        except RecordingFailed as failed:
+            raise TourFailed(str(failed)) from failed
+        self._say(f"the RTMP server got {recorded.streamed}")
+        shown = {
+            name: value for name, value in recorded.manifest.items() if name not in ("tracks", "versions")
+        }
+        self._show(json.dumps(shown, indent=2), "json")
+        self._step("The recording handed to the converter, in one call")
+        recording_id = recorded.recording["id"]
+        job = await call("POST", f"/v1/recordings/{recording_id}/convert", {"outputFormats": list(FORMATS)})
+        job = await self._follow(http, job["id"])
+        self._say(f"{job['durationSec']} s in {job['segmentsCount']} segments, {len(FORMATS)} renditions")
+        return {
+            "the recording": recorded.recording["fileUrl"],
+            "its live HLS, now ended": self._player(recorded.live_url),
+            "the recording's ladder": self._player(job["outputUrl"]),
+        }
+
+    async def _livekit_key(self) -> dict[str, Any]:
+        """A LiveKit-style pair of the project, by the operator's call."""
+        token = (self._server.data_dir / ADMIN_TOKEN_FILE).read_text().strip()
+        path = f"/v1/projects/{self._server.project_id}/livekit-keys"
+        async with aiohttp.ClientSession(headers={"authorization": f"Bearer {token}"}) as http:
+            return await self._call(http, "POST", path, {"name": "demo"})
+
+    def _player(self, playlist: str) -> str:
+        return f"{self._server.url}/player/?src={quote(playlist, safe='')}"
+
+    def _links(self, job: Mapping[str, Any], join: str | None, recorded: Mapping[str, str] | None) -> None:
         url = self._server.url
         for name, value in (
-            ("the stream in the player", f"{url}/player/?src={quote(job['outputUrl'], safe='')}"),
+            ("the stream in the player", self._player(job["outputUrl"])),
             *([("the room, as a guest", join)] if join else []),
+            *(recorded or {}).items(),
             ("API docs", f"{url}/docs"),
             ("gRPC, with reflection", self._server.grpc_address),
             ("API key", f"in {self._server.data_dir / 'demo.key'}"),
