@@ -87,6 +87,7 @@ class LiveKitSide:
     listing: RoomListing
     control: EgressControl
     rooms: Rooms
+    journal: RoomJournal
     intake: LiveKitWebhooks
     reconciler: Reconciler | None
     api: LiveKitApi
@@ -122,6 +123,7 @@ async def open_livekit(
             listing=listing,
             control=control,
             rooms=Rooms(listing, source, names, journal, database, clock),
+            journal=journal,
             intake=intake,
             reconciler=None if absent else Reconciler(database, listing, journal, clock),
             api=livekit_api(

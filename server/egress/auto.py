@@ -99,6 +99,11 @@ class AutoEgressWatch:
         """Rooms or rules have changed."""
         self._stirred.set()
 
+    @property
+    def stirred(self) -> bool:
+        """Whether something has changed since the last look."""
+        return self._stirred.is_set()
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="auto-egress")
 

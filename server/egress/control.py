@@ -258,6 +258,8 @@ class EgressControl:
             instead = await decide(tx, new.room_id) if decide is not None else None
             if instead is not None:
                 return instead
+            if self._capacity is not None:
+                await self._capacity.admit(tx, new.plan)
             await tx.egresses.add(new, orders, await self._storage.frozen(tx, new.project_id, secrets))
             if new.recording_id is not None:
                 await tx.recordings.add(_recording(new, new.recording_id))

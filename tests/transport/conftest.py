@@ -10,6 +10,7 @@ import pytest
 
 from adapters.crypto import AesGcmSecretBox, new_key_text
 from adapters.db.unit_of_work import SqlDatabase, open_database
+from tests.transport.egress_stage import EgressStage, egress_stage
 from tests.transport.surface import Surface, running_surface
 
 
@@ -26,3 +27,9 @@ async def sqlite_database(_migrated_sqlite: Path, tmp_path: Path) -> AsyncIterat
 async def surface(sqlite_database: SqlDatabase) -> AsyncIterator[Surface]:
     async with running_surface(sqlite_database) as running:
         yield running
+
+
+@pytest.fixture
+async def egress(sqlite_database: SqlDatabase, tmp_path: Path) -> AsyncIterator[EgressStage]:
+    async with egress_stage(sqlite_database, tmp_path) as stage:
+        yield stage

@@ -23,6 +23,7 @@ from starlette.routing import BaseRoute
 from adapters.db.unit_of_work import SqlDatabase
 from server.auth.authenticator import KeyAuthoriser
 from server.auth.keys import KeyDirectory, digest_of
+from server.auth.rtcstack import RtcstackSignatures
 from server.clock import SystemClock
 from server.context import CallContext
 from server.domain.project import ApiKey, Project
@@ -295,12 +296,13 @@ async def running_surface(
     limits: BodyLimits | None = None,
     routes: Sequence[BaseRoute] = (),
     default_timeout_sec: float = 20.0,
+    signatures: RtcstackSignatures | None = None,
 ) -> AsyncIterator[Surface]:
     """Projects, keys and both servers on free ports of 127.0.0.1; everything stopped at the end."""
     await add_projects(database)
     recorder = Recorder()
     keys = KeyDirectory(database, SystemClock())
-    authoriser = KeyAuthoriser(keys, admin_token=ADMIN_TOKEN)
+    authoriser = KeyAuthoriser(keys, admin_token=ADMIN_TOKEN, signatures=signatures)
     registry = Registry(own_services(recorder.services() if services is None else services, authoriser))
     metrics = RpcMetrics(CollectorRegistry())
     dispatcher = Dispatcher(

@@ -149,7 +149,7 @@ async def test_a_handlers_own_timeout_is_not_the_callers_deadline(surface: Surfa
 
 
 async def test_problem_documents(surface: Surface) -> None:
-    """B-31: RTCstack's routes answer RFC 9457 problems."""
+    """B-31: RTCstack's routes answer RFC 9457 problems, of RTCstack's types."""
 
     def fail(_request: object, _ctx: object) -> object:
         raise ServiceError(Code.NOT_FOUND, "room r is not being recorded")
@@ -159,7 +159,7 @@ async def test_problem_documents(surface: Surface) -> None:
     assert outcome.status == 404
     assert outcome.headers["content-type"] == "application/problem+json"
     assert outcome.reply == {
-        "type": "about:blank",
+        "type": "https://rtcstack.dev/errors/not-found",
         "title": "Not Found",
         "status": 404,
         "detail": "room r is not being recorded",
