@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from adapters.recorder.encoders import Encoded, Encoders
 
@@ -20,12 +21,11 @@ _AAC_BYTE = 0xAF
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """`at` and `shown` are decoding and presentation time in seconds."""
+    """`at` is the decoding time in ms since the connection's first packet."""
 
     kind: int
     body: bytes
-    at: float
-    key: bool
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +64,17 @@ def headers(encoders: Encoders) -> Headers:
     return Headers(metadata, video, audio)
 
 
-def tag(packet: Encoded) -> Tag:
-    """H.264 in Annex B or AAC as a tag."""
+def tag(packet: Encoded, base: Fraction) -> Tag:
+    """H.264 in Annex B or AAC as a tag; `base` is the time in seconds that becomes 0."""
+    decoded, shown = (
+        max(0, round((time * packet.time_base - base) * 1000)) for time in (packet.dts, packet.pts)
+    )
     if packet.media == "audio":
-        return Tag(AUDIO_TAG, bytes([_AAC_BYTE, 1]) + packet.data, packet.start, key=True)
-    composition = round((packet.pts - packet.dts) * packet.time_base * 1000)
+        return Tag(AUDIO_TAG, bytes([_AAC_BYTE, 1]) + packet.data, shown)
     first = (0x10 if packet.key else 0x20) | _AVC
-    body = bytes([first, 1]) + composition.to_bytes(3, "big", signed=True) + _length_prefixed(packet.data)
-    return Tag(VIDEO_TAG, body, float(packet.dts * packet.time_base), packet.key)
+    # From the rounded times, so that pictures are shown evenly.
+    composition = (shown - decoded).to_bytes(3, "big", signed=True)
+    return Tag(VIDEO_TAG, bytes([first, 1]) + composition + _length_prefixed(packet.data), decoded)
 
 
 def _units(data: bytes) -> list[bytes]:

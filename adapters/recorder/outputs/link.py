@@ -29,6 +29,10 @@ class Link(Protocol):
 
     def send(self, packet: Encoded) -> None: ...
 
+    def keep(self) -> None:
+        """Answers what the destination asked; called each second while there is nothing to send."""
+        ...
+
     def delivered(self) -> int:
         """Bytes that have left this host so far, as far as can be known."""
         ...

@@ -12,11 +12,12 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from urllib.parse import urlsplit
 
 from adapters.recorder.encoders import Encoded
 from adapters.recorder.outputs import amf
-from adapters.recorder.outputs.flv import AUDIO_TAG, VIDEO_TAG, Headers, Tag, tag
+from adapters.recorder.outputs.flv import AUDIO_TAG, VIDEO_TAG, Headers, tag
 from adapters.recorder.outputs.link import AUTH_FAILED, FAILED, TIMEOUT, LinkError
 from adapters.recorder.outputs.tcp import STALL_SEC, Resolve, Tcp
 
@@ -73,7 +74,7 @@ class RtmpLink:
         self._acked = 0
         self._ack_at = 0.0
         self._stream = 1.0
-        self._base: float | None = None
+        self._base: Fraction | None = None
 
     # --- opening
 
@@ -163,19 +164,15 @@ class RtmpLink:
     # --- media
 
     def send(self, packet: Encoded) -> None:
-        self._send(tag(packet))
-
-    def _send(self, media: Tag) -> None:
         if self._base is None:
-            self._base = media.at
-        at = max(0, round((media.at - self._base) * 1000))
+            self._base = packet.dts * packet.time_base
+        media = tag(packet, self._base)
         channel = 6 if media.kind == VIDEO_TAG else 4
-        self._tcp.write(_message(channel, media.kind, at, int(self._stream), media.body))
-        self._listen()
+        self._tcp.write(_message(channel, media.kind, media.at, int(self._stream), media.body))
+        self.keep()
         self._check_alive()
 
-    def _listen(self) -> None:
-        """Takes what the server said meanwhile; its silence is fine."""
+    def keep(self) -> None:
         while data := self._tcp.read_available():
             self._received.raw += data
             for kind, body in self._received.messages():

@@ -183,9 +183,13 @@ class SrtLink:
             self._base = packet.dts * packet.time_base
         self._muxer.mux_one(packet_for(self._streams[packet.media], packet, _START - self._base))
         self._write_out(self._out.take_messages())
-        self._delivered_said()
+        self.keep()
         if self._delivered < self._written and time.monotonic() - self._progressed > STALL_SEC:
             raise LinkError(TIMEOUT, "The destination stopped taking the stream.")
+
+    def keep(self) -> None:
+        self._check_running()
+        self._delivered_said()
 
     def delivered(self) -> int:
         return self._delivered

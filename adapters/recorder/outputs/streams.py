@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -21,6 +22,8 @@ QUEUE_SEC: Final = 5.0
 DRAIN_SEC: Final = 2.0
 _LIVE_BYTES: Final = 4096
 _DELAYS: Final = (0.2, 0.5, 1.0, 2.0, 3.0)
+
+_log = logging.getLogger(__name__)
 
 Dial = Callable[[Destination], Link]
 """Makes a link; raises ValueError when the URL is none."""
@@ -98,23 +101,34 @@ class Stream:
 
     def _run(self) -> None:
         try:
-            self._link = self._dial(self.destination)
-        except ValueError:
-            self._fail(LinkError(FAILED, "The destination's URL is not valid."))
-            return
+            self._stream_until_over()
+        except Exception as error:  # noqa: BLE001 - a thread that dies unheard would look like a stream that goes on
+            _log.error("a stream broke: %s", type(error).__name__)
+            self._fail(LinkError(FAILED, "The stream broke."))
+        finally:
+            if self._link is not None:
+                self._link.close(politely=False)
+
+    def _stream_until_over(self) -> None:
         while not self._is_ending():
+            try:
+                self._link = self._dial(self.destination)
+            except ValueError:
+                self._fail(LinkError(FAILED, "The destination's URL is not valid."))
+                return
             try:
                 self._once(self._link)
             except LinkError as error:
-                if self._is_ending():
-                    break
                 self._link.close(politely=False)
-                if not self._proven and error.code == FAILED:
-                    error = LinkError(AUTH_FAILED, f"{error} The application or the stream key may be wrong.")
-                if not self._wait_to_retry(error):
+                if not self._is_ending() and not self._wait_to_retry(self._told(error)):
                     return
-                self._link = self._dial(self.destination)
         self._tell("finished")
+
+    def _told(self, error: LinkError) -> LinkError:
+        """Many servers take any key, and hang up when they have looked at it."""
+        if self._proven or error.code != FAILED:
+            return error
+        return LinkError(AUTH_FAILED, f"{error} The application or the stream key may be wrong.")
 
     def _is_ending(self) -> bool:
         with self._changed:
@@ -132,7 +146,11 @@ class Stream:
         self._ask_key()
         seen = link.delivered()
         try:
-            while (packet := self._next()) is not None:
+            while not self._is_over():
+                packet = self._next()
+                if packet is None:
+                    link.keep()
+                    continue
                 link.send(packet)
                 sent, now = link.delivered(), time.monotonic()
                 if sent - seen >= _LIVE_BYTES and now - opened >= PROVEN_SEC:
@@ -143,13 +161,16 @@ class Stream:
         link.close(politely=True)
 
     def _next(self) -> Encoded | None:
-        """None: the stream is to end."""
+        """None: nothing came for a while."""
         with self._changed:
-            while not self._queue and not self._ending:
+            if not self._queue and not self._ending:
                 self._changed.wait(1.0)
-            if not self._queue or (self._ending and time.monotonic() > self._deadline):
-                return None
-            return self._queue.popleft()
+            return self._queue.popleft() if self._queue else None
+
+    def _is_over(self) -> bool:
+        """Ended, and what was queued is sent or its time is up."""
+        with self._changed:
+            return self._ending and (not self._queue or time.monotonic() > self._deadline)
 
     def _wait_to_retry(self, error: LinkError) -> bool:
         now = time.monotonic()

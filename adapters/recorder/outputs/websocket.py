@@ -57,12 +57,15 @@ class WebsocketLink:
             self._write(TextMessage(packet.data.decode()))
         else:
             self._write(BytesMessage(packet.data))
+        self.keep()
+        self._tcp.check_alive()
+
+    def keep(self) -> None:
         if time.monotonic() - self._pinged >= PING_SEC:
             self._write(Ping(b"ping"))
             self._pinged = time.monotonic()
         while data := self._tcp.read_available():
             self._take(data)
-        self._tcp.check_alive()
 
     def delivered(self) -> int:
         return self._tcp.delivered()
