@@ -31,8 +31,13 @@ _WHITE: Rgb = (255, 255, 255)
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """`surface` is what shows beside a fitted picture, `tint` how much of it is in the tile of a camera that is off."""
+    """`plain` surrounds a picture that has the frame for itself, as in LiveKit; `surface` a fitted one in its tile.
 
+    `glow` is the light on the empty stage and `ink` what is drawn there. `tint` (0–1) is how much of the background is
+    in the tile of a camera that is off, the rest being the person's colour.
+    """
+
+    plain: Rgb
     background: Rgb
     surface: Rgb
     glow: Rgb
@@ -40,9 +45,21 @@ class Theme:
     tint: float
 
 
-DARK = Theme(background=(13, 14, 18), surface=(26, 28, 34), glow=(38, 44, 66), ink=(226, 230, 240), tint=0.76)
+DARK = Theme(
+    plain=(0, 0, 0),
+    background=(13, 14, 18),
+    surface=(26, 28, 34),
+    glow=(38, 44, 66),
+    ink=(226, 230, 240),
+    tint=0.76,
+)
 LIGHT = Theme(
-    background=(255, 255, 255), surface=(236, 238, 242), glow=(214, 222, 240), ink=(52, 58, 74), tint=0.78
+    plain=_WHITE,
+    background=(255, 255, 255),
+    surface=(236, 238, 242),
+    glow=(214, 222, 240),
+    ink=(52, 58, 74),
+    tint=0.78,
 )
 SPEAKING: Rgb = (56, 182, 255)
 LABEL: Rgb = (12, 13, 17)

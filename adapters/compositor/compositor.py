@@ -14,7 +14,7 @@ from adapters.compositor.movement import Movement, appearance
 from adapters.compositor.overlay import Border, Overlay, Patch, frame_patches, shape_patches
 from adapters.compositor.picture import Picture, crop, fill, memory_of, new_frame, paste, planes_of
 from adapters.compositor.scaling import Scaler
-from server.domain.layout import Rect, StageOrder, StageTrack, Tile, arrange, is_light
+from server.domain.layout import Rect, StageTrack, Tile, arrange, base_layout, is_light
 
 # With more tiles than this a change of layout is a cut: scaling them all to new sizes for every frame of the
 # movement would cost more than a frame's time.
@@ -63,10 +63,11 @@ class Compositor:
         self._memory, self._strides = memory_of(self._frame)
         self._radius = min(width, height) // _RADIUS_PARTS
         self._speaking = Border(max(2, min(width, height) // _BORDER_PARTS // 2 * 2), SPEAKING)
-        self._order = StageOrder()
         self._actors: dict[str, _Actor] = {}
         self._wanted: _Wanted | None = None
         self._theme = DARK
+        # One picture and nothing else: no stage around it, and plain black or white where it is not.
+        self._alone = False
         self._moving = False
 
     def compose(
@@ -79,7 +80,7 @@ class Compositor:
     ) -> tuple[av.VideoFrame, bool]:
         """The frame at `now` seconds, and whether it differs from the last one.
 
-        `pictures` holds the newest frame by track id; a track without one, or whose source is `avatar`, is shown by
+        `tracks` come in the order to show them in (`StageOrder` keeps it stable). `pictures` holds the newest frame by track id; a track without one, or whose source is `avatar`, is shown by
         its initials.
         """
         wanted = (layout, tuple(tracks), speaker)
@@ -108,12 +109,13 @@ class Compositor:
     def _rearrange(self, wanted: _Wanted, now: float) -> bool:
         """Take up what is wanted now; returns whether anything moved, came or went."""
         layout, tracks, speaker = wanted
-        ordered = self._order.update(layout, tracks, speaker, self._width, self._height)
-        tiles = arrange(layout, ordered, speaker, self._width, self._height)
+        tiles = arrange(layout, tracks, speaker, self._width, self._height)
+        alone = base_layout(layout) == "single-speaker"
         theme = LIGHT if is_light(layout) else DARK
         renewed = (
             self._wanted is None
             or theme is not self._theme
+            or alone != self._alone
             or list(tiles) != [actor.tile for actor in self._actors.values()]
         )
         known = {track.id: track for track in tracks}
@@ -123,7 +125,7 @@ class Compositor:
         self._actors = {
             tile.track_id: self._cast(tile, known[tile.track_id], leaving, now, cut=cut) for tile in tiles
         }
-        self._theme = theme
+        self._theme, self._alone = theme, alone
         return renewed
 
     def _cast(self, tile: Tile, track: StageTrack, leaving: list[_Actor], now: float, *, cut: bool) -> _Actor:
@@ -140,7 +142,9 @@ class Compositor:
         return actor
 
     def _clear(self) -> None:
-        if self._actors:
+        if self._alone:
+            fill(self._canvas, yuv(self._theme.plain))
+        elif self._actors:
             fill(self._canvas, yuv(self._theme.background))
         else:
             paste(self._canvas, _empty_stage(self._width, self._height, self._theme))
@@ -164,8 +168,8 @@ class Compositor:
             self._dress(actor, rect, speaks=speaks, key=dress)
         if actor.shape is not None:
             actor.shape.lift(self._memory)
-        target = crop(self._canvas, rect)
-        actor.scaler.draw(picture, target, cover=cover, surround=yuv(self._theme.surface))
+        surround = self._theme.plain if self._alone else self._theme.surface
+        actor.scaler.draw(picture, crop(self._canvas, rect), cover=cover, surround=yuv(surround))
         if actor.overlay is not None:
             actor.overlay.blend(self._memory)
         if actor.shape is not None:

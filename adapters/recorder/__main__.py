@@ -43,11 +43,12 @@ def _warm_up() -> None:
     import av  # noqa: F401
     from livekit.rtc._ffi_client import FfiClient
 
-    import adapters.compositor.compositor
     import adapters.recorder.program
     import adapters.recorder.session  # noqa: F401
+    from adapters.compositor import warm
 
     assert FfiClient.instance is not None
+    warm()
     gc.collect()
     gc.freeze()
 

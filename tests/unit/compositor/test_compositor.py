@@ -308,6 +308,21 @@ def test_an_empty_stage_is_quiet() -> None:
     assert np.array_equal(again[0], luma)
 
 
+@pytest.mark.parametrize(("layout", "value"), [("single-speaker", 16), ("single-speaker-light", 235)])
+def test_a_picture_with_the_frame_for_itself_has_nothing_around_it(layout: str, value: int) -> None:
+    """livekit-surface 5.3 and 5.4: black, or white in a light layout, beside it and while it is not there."""
+    stage = Stage()
+    (luma, u, v), _ = stage.show(layout, (), {})
+    assert (luma.min(), luma.max()) == (value, value)
+    assert {*u.flat, *v.flat} == {128}
+    upright = StageTrack("t", "p", "Anna", "camera", 360, 640)
+    (luma, _, _), changed = stage.show(layout, (upright,), {"t": camera(360, 640, 1)})
+    assert changed
+    assert set(luma[:, :400].flat) == {value}
+    assert luma[:, 640].std() > 5
+    assert stage.show("grid", (), {})[1]
+
+
 def test_cards_say_what_they_are_told() -> None:
     compositor = Compositor(1280, 720, 30)
     one, other = compositor.card("Paused"), compositor.card("Back in a minute")
