@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -23,7 +23,6 @@ from adapters.storage.local import LocalObjects
 from adapters.storage.s3_client import S3Options
 from adapters.storage.spool import FolderSpool
 from adapters.storage.storage import Storage
-from adapters.web.programs import missing_programs
 from server.auth.keys import KeyDirectory
 from server.bootstrap import Bootstrapped, bootstrap
 from server.clock import Clock, SystemClock
@@ -41,12 +40,11 @@ from server.egress.capacity import Capacity
 from server.egress.control import EgressControl
 from server.egress.delivery import delivery_kind
 from server.egress.events import EgressEvents
-from server.egress.requests import Capabilities, RequestReader, UrlChecks
 from server.egress.storage_choice import StorageChoices, StoragePolicy
 from server.egress_side import EgressBase, egress_side, egress_works
 from server.ids import ProjectId
 from server.jobs.engine import EngineOptions, LeaseJobEngine
-from server.livekit import LiveKitSide, livekit_behind, open_livekit
+from server.livekit import LiveKitSide, livekit_behind, open_livekit, request_reader
 from server.maintenance import Maintenance
 from server.observability.work_metrics import WorkMetrics
 from server.ports.jobs import JobHandler
@@ -196,7 +194,7 @@ async def open_backend(
                 names,
                 clock,
                 control_of=control_of,
-                reader=lambda: _request_reader(guard),
+                reader=lambda: request_reader(guard),
             )
         )
 
@@ -364,25 +362,6 @@ def _storage_policy(settings: Settings) -> StoragePolicy:
         local_fallback=settings.storage_fallback == "local",
         bootstrap_project_id=ProjectId(settings.bootstrap_project_id),
     )
-
-
-def _request_reader(guard: NetGuard) -> RequestReader:
-    """Of LiveKit's requests, with what this machine has installed by now."""
-
-    def check(purpose: Purpose, field: str) -> Callable[[str], None]:
-        def checked(url: str) -> None:
-            guard.check_url(url, purpose, field=field)
-
-        return checked
-
-    missing = missing_programs()
-    browser = f"this server lacks {', '.join(missing)}" if missing else ""
-    checks = UrlChecks(
-        stream=check(Purpose.STREAM, "stream url"),
-        webhook=check(Purpose.WEBHOOK, "webhook url"),
-        page=check(Purpose.INPUT, "url"),
-    )
-    return RequestReader(Capabilities(browser=browser), checks)
 
 
 def _operator_s3(settings: Settings) -> S3Config | None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from adapters.http.netguard import NetGuard, Purpose
 from adapters.livekit.configured import AbsentLiveKit, ConfiguredLiveKit
 from adapters.livekit.embedded import EmbeddedLiveKit
 from adapters.livekit.gateway import TwirpGateway
@@ -14,10 +15,11 @@ from adapters.livekit.ports import PortPlan
 from adapters.livekit.rooms import LiveKitRooms
 from adapters.livekit.server_config import Binding
 from adapters.livekit.signal import AiohttpSignal
+from adapters.web.programs import missing_programs
 from server.clock import Clock
 from server.domain.room_names import RoomNames
 from server.egress.control import EgressControl
-from server.egress.requests import RequestReader
+from server.egress.requests import Capabilities, RequestReader, UrlChecks
 from server.livekit_api import LiveKitApi, livekit_api
 from server.ports.rooms import RoomListing
 from server.ports.secret_box import SecretBox
@@ -136,3 +138,22 @@ async def open_livekit(
                 egress=lambda pairs: LiveKitEgress(EgressParts(control, reader, listing, names, pairs)),
             ),
         )
+
+
+def request_reader(guard: NetGuard) -> RequestReader:
+    """Of LiveKit's requests, with what this machine has installed by now."""
+
+    def check(purpose: Purpose, field: str) -> Callable[[str], None]:
+        def checked(url: str) -> None:
+            guard.check_url(url, purpose, field=field)
+
+        return checked
+
+    missing = missing_programs()
+    browser = f"this server lacks {', '.join(missing)}" if missing else ""
+    checks = UrlChecks(
+        stream=check(Purpose.STREAM, "stream url"),
+        webhook=check(Purpose.WEBHOOK, "webhook url"),
+        page=check(Purpose.INPUT, "url"),
+    )
+    return RequestReader(Capabilities(browser=browser), checks)

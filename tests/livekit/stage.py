@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from adapters.db.changes import change_feed
 from adapters.db.unit_of_work import SqlDatabase
+from adapters.http.netguard import NetGuard
 from adapters.livekit.configured import ConfiguredLiveKit
 from adapters.livekit.gateway import TwirpGateway
 from adapters.livekit.rooms import LiveKitRooms
@@ -26,11 +27,11 @@ from server.domain.project import LiveKitKey, Project
 from server.domain.room_names import RoomNames
 from server.egress.board import OrdersBoard
 from server.egress.control import EgressControl
-from server.egress.requests import Capabilities, RequestReader, UrlChecks
 from server.egress.storage_choice import StorageChoices, StoragePolicy
 from server.http_server import HttpServer, bind_http
 from server.ids import ProjectId
 from server.jobs.engine import LeaseJobEngine
+from server.livekit import request_reader
 from server.livekit_api import LiveKitApi, livekit_api
 from server.observability.metrics import RpcMetrics, exposition
 from server.ports.livekit import LiveKitAddress, LiveKitSource
@@ -152,7 +153,7 @@ def open_egress(
     engine = LeaseJobEngine(database, recorder, clock, change_feed("sqlite:///nowhere.db"))
     storage = StorageChoices(StoragePolicy(None, True, BOOTSTRAP))
     control = EgressControl(database, engine, rooms, storage, OrdersBoard(), clock)
-    reader = RequestReader(Capabilities(), UrlChecks(*[lambda url: None] * 3))
+    reader = request_reader(NetGuard())
     return lambda pairs: LiveKitEgress(EgressParts(control, lambda: reader, rooms, NAMES, pairs))
 
 
