@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import os
 import re
 import threading
@@ -29,9 +31,11 @@ _MAX_LISTED = 500_000
 _MAX_READ = 256 << 20
 _MAX_PRESIGN_SEC = 7 * 24 * 3600
 _DELETE_BATCH = 1000
+_READ = 1 << 20
 _STOP_WAIT_SEC = 5.0
 
 _RETRYABLE_CODES = {
+    "BadDigest",
     "InternalError",
     "OperationAborted",
     "RequestTimeTooSkewed",
@@ -104,6 +108,17 @@ class FilePart:
         self._file.close()
 
 
+def _md5(path: Path, start: int, size: int) -> str:
+    """Of a window of a file, as S3's Content-MD5."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        file.seek(start)
+        while size > 0 and (data := file.read(min(size, _READ))):
+            digest.update(data)
+            size -= len(data)
+    return base64.b64encode(digest.digest()).decode()
+
+
 class S3Store:
     """`ObjectStore` over one bucket and prefix."""
 
@@ -127,7 +142,12 @@ class S3Store:
         else:
             request = {"Bucket": self._bucket, "Key": self._full(key), **headers}
             await self._send_part(
-                path, 0, size, lambda body: self._client.put_object(Body=body, ContentLength=size, **request)
+                path,
+                0,
+                size,
+                lambda body, md5: self._client.put_object(
+                    Body=body, ContentLength=size, ContentMD5=md5, **request
+                ),
             )
 
     async def put_bytes(self, key: str, data: bytes, *, content_type: str) -> None:
@@ -256,13 +276,14 @@ class S3Store:
                     path,
                     start,
                     length,
-                    lambda body: self._client.upload_part(
+                    lambda body, md5: self._client.upload_part(
                         Bucket=self._bucket,
                         Key=upload.key,
                         UploadId=upload.upload_id,
                         PartNumber=number,
                         Body=body,
                         ContentLength=length,
+                        ContentMD5=md5,
                     ),
                 )
                 return {"PartNumber": number, "ETag": reply["ETag"]}
@@ -338,11 +359,13 @@ class S3Store:
             # The upload's own error is the one to tell; the bucket's lifecycle rule ends what is left.
             return
 
-    async def _send_part(self, path: Path, start: int, size: int, send: Callable[[FilePart], _T]) -> _T:
+    async def _send_part(self, path: Path, start: int, size: int, send: Callable[[FilePart, str], _T]) -> _T:
+        """`send` also gets the part's MD5: the storage refuses what arrives otherwise."""
+        md5 = await self._call("upload", lambda: _md5(path, start, size))
         stop = threading.Event()
         body = await self._call("upload", lambda: FilePart(path, start, size, stop))
         try:
-            return await self._call("upload", lambda: send(body), stop=stop)
+            return await self._call("upload", lambda: send(body, md5), stop=stop)
         finally:
             body.close()
 
