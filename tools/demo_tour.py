@@ -419,6 +419,13 @@ def _fetch(url: str) -> bytes:
         return content
 
 
+def _without_segments(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What fits on a screen."""
+    objects = [one for one in manifest["objects"] if not one["key"].endswith(".ts")]
+    left_out = {"tracks": len(manifest["tracks"]), "segments": len(manifest["objects"]) - len(objects)}
+    return {**manifest, "objects": objects, **left_out}
+
+
 def _grouped(folder: Path, files: Sequence[Path]) -> Iterator[tuple[str, list[Path]]]:
     """Files by name, segments of one rendition together."""
 
