@@ -90,7 +90,7 @@ class AllTracks:
 
     def arrived(self, participant: Participant, at_ns: int) -> None:
         facts = {"identity": participant.identity, "name": participant.name, "kind": participant.kind}
-        self._timeline.add("arrived", at_ns, **facts)
+        self._timeline.add("arrived", at_ns, joined_at_ms=participant.joined_at_ms, **facts)
 
     def left(self, participant: Participant, at_ns: int) -> None:
         self._timeline.add("left", at_ns, identity=participant.identity)

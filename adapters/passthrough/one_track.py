@@ -28,6 +28,7 @@ from server.ports.recorder import (
 
 if TYPE_CHECKING:
     from adapters.passthrough.room import Room
+    from adapters.passthrough.sound_stream import SoundStream
 
 WAIT_SEC = 30.0
 
@@ -54,6 +55,7 @@ class OneTrack:
         self._paused_at = time.time_ns() if plan.paused else 0
         self._lost = 0
         self._clock_known = False
+        self._sound = _sound(plan, report)
         self._stream: Stream | None = None
         self._finished = False
         loop = asyncio.get_running_loop()
@@ -97,6 +99,8 @@ class OneTrack:
     def changed(self, track: Track, at_ns: int) -> None:
         if track.sid == self._id:
             self._track = track
+            if self._sound is not None:
+                self._sound.mute(track.muted)
 
     def unpublished(self, track: Track, at_ns: int) -> None:
         if track.sid == self._id:
@@ -104,6 +108,9 @@ class OneTrack:
 
     def frame(self, stream: Stream, frame: Frame) -> None:
         if self._finished or self._writer is None or stream.track_id != self._id:
+            return
+        if self._sound is not None:
+            self._sound.frame(stream, frame)
             return
         if stream is not self._stream:
             self._lost += self._stream.lost if self._stream else 0
@@ -131,8 +138,13 @@ class OneTrack:
             if self._room is not None:
                 self._room.want_key(self._id)
         self._paused = orders.paused
+        if self._sound is not None:
+            self._sound.paused = bool(orders.paused)
+            self._sound.want(orders.destinations)
 
     def tick(self) -> None:
+        if self._sound is not None and self._sound.over:
+            self._end(Ended(self._sound.over, time.time_ns()))
         writer = self._writer
         if writer is None or writer.file is None:
             return
@@ -143,6 +155,8 @@ class OneTrack:
 
     def measured(self) -> Measured:
         writer = self._writer
+        if self._sound is not None and self._writer is not None:
+            return Measured(self._sound.duration_ms, composed=self._sound.sent, bytes=self._sound.sent * 4)
         if writer is None or writer.file is None:
             return Measured(0)
         clock = writer.file.clock
@@ -172,6 +186,8 @@ class OneTrack:
         if self._waiting is not None:
             self._waiting.cancel()
         writer = self._writer
+        if self._sound is not None:
+            return bool(self._sound.sent)
         if writer is None or writer.file is None:
             return False
         writer.finish(self._paused_at if self._paused else at_ns)
@@ -179,6 +195,8 @@ class OneTrack:
         return True
 
     async def close(self) -> None:
+        if self._sound is not None:
+            await self._sound.close()
         writer = self._writer
         if writer is not None and writer.file is not None:
             self._seen(writer, writer.duration_ns // 1_000_000)
@@ -197,9 +215,13 @@ class OneTrack:
                 track_id=track.sid,
                 track_kind=track.kind,
                 track_source=track.source,
-                container=CONTAINERS[codec_name(track)],
+                container="" if self._sound else CONTAINERS[codec_name(track)],
             )
         )
+        if self._sound is not None and not self._sound.started:
+            self._sound.mute(track.muted)
+            self._sound.start()
+            self._report(Active(time.time_ns()))
 
     def _begin(self, at_ns: int) -> None:
         assert self._writer is not None
@@ -250,6 +272,14 @@ def codec_name(track: Track) -> str:
     """`h264` of `video/h264`; redundant audio comes to us as Opus."""
     name = track.codec.rpartition("/")[2]
     return "opus" if name == "red" else name
+
+
+def _sound(plan: RecorderPlan, report: Callable[[FromRecorder], None]) -> SoundStream | None:
+    if plan.streams != "websocket":
+        return None
+    from adapters.passthrough.sound_stream import SoundStream
+
+    return SoundStream(plan.destinations, report)
 
 
 def _refusal(track: Track, plan: RecorderPlan) -> Broke | None:

@@ -43,6 +43,7 @@ class Participant:
     identity: str
     name: str
     kind: str
+    joined_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ class Room:
             self._gone(sid, now)
         # The new connection has subscribed to nothing yet.
         self._wanted.clear()
-        for one in greeting.other_participants:
+        for one in sorted(greeting.other_participants, key=lambda one: one.joined_at_ms):
             await self._update(one)
         self._listener.joined(greeting.room.sid, now)
 
@@ -255,7 +256,7 @@ class Room:
             self._gone(info.sid, now)
             return
         kind = Info.Kind.Name(info.kind).lower()
-        person = Participant(info.sid, info.identity, info.name, kind)
+        person = Participant(info.sid, info.identity, info.name, kind, info.joined_at_ms)
         if info.sid not in self._people:
             self._people[info.sid] = person
             self._listener.arrived(person, now)

@@ -8,14 +8,17 @@ import itertools
 import json
 import os
 import signal
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+from aiohttp import WSMsgType, web
 
 from adapters.recorder.process import RecorderPool
-from server.domain.egress import Encoding, TrackSource
+from server.domain.egress import Destination, Encoding, TrackSource
 from server.ports.recorder import (
     Active,
     Broke,
@@ -25,10 +28,12 @@ from server.ports.recorder import (
     Measured,
     NewOrders,
     RecorderPlan,
+    StreamReport,
     TrackSeen,
 )
 from tests.conftest import Eventually
 from tests.integration.recorder.stage import Footage, plan_for, recording
+from tests.marks import beeps
 from tests.people import People, Person
 from tests.servers.livekit import LiveKitServer
 
@@ -91,9 +96,9 @@ async def test_a_sound_is_kept_as_it_came(
         ended = await run.hears(Ended)
     assert run.all(Joined)[0].container == "ogg"
     footage = Footage.read(tmp_path / "part-000.ogg")
-    beeps = footage.beeps()
-    assert len(beeps) >= 3
-    assert all(abs(later - earlier - 1.0) < 0.03 for earlier, later in itertools.pairwise(beeps))
+    heard = footage.beeps()
+    assert len(heard) >= 3
+    assert all(abs(later - earlier - 1.0) < 0.03 for earlier, later in itertools.pairwise(heard))
     seconds = (ended.ended_at - run.all(Active)[0].started_at) / 1e9
     assert abs(len(footage.sound) / footage.hz - seconds) < 0.03
 
@@ -133,8 +138,8 @@ async def test_picture_and_sound_share_a_clock(
         for kind, folder in folders.items()
     }
     flashes = [starts["video"] + at for at in Footage.read(folders["video"] / "part-000.mp4").flashes()]
-    beeps = [starts["audio"] + at for at in Footage.read(folders["audio"] / "part-000.ogg").beeps()]
-    offsets = [min((beep - flash for beep in beeps), key=abs) for flash in flashes]
+    heard = [starts["audio"] + at for at in Footage.read(folders["audio"] / "part-000.ogg").beeps()]
+    offsets = [min((beep - flash for beep in heard), key=abs) for flash in flashes]
     offsets = offsets[1:]
     assert len(offsets) >= 3
     # The recording may begin within a flash. How far apart the publisher itself lets them be is not ours.
@@ -232,6 +237,90 @@ async def test_a_picture_does_not_go_to_a_websocket(
         broke = await run.hears(Broke)
     assert broke.message == "format websocket incompatible with codec video/vp8"
     assert broke.http_code == 400
+
+
+@dataclass(slots=True)
+class Ear:
+    """A websocket server that keeps what it hears."""
+
+    sound: bytearray = field(default_factory=bytearray)
+    texts: list[str] = field(default_factory=list)
+    kind: str = ""
+    closed: bool = False
+
+    async def listen(self, request: web.Request) -> web.WebSocketResponse:
+        self.kind = request.headers.get("Content-Type", "")
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            if message.type is WSMsgType.BINARY:
+                self.sound += message.data
+            elif message.type is WSMsgType.TEXT:
+                self.texts.append(message.data)
+        self.closed = True
+        return socket
+
+
+@pytest.fixture
+async def ear() -> AsyncIterator[tuple[Ear, str]]:
+    listener = Ear()
+    app = web.Application()
+    app.router.add_get("/pcm", listener.listen)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    yield listener, f"ws://127.0.0.1:{port}/pcm"
+    await runner.cleanup()
+
+
+async def test_a_sound_goes_to_a_websocket(
+    livekit: LiveKitServer,
+    people: People,
+    pool: RecorderPool,
+    room: str,
+    tmp_path: Path,
+    ear: tuple[Ear, str],
+    eventually: Eventually,
+) -> None:
+    """LK-53: plain samples in step with the clock, silence where nothing is sent, mutes as text."""
+    listener, url = ear
+    sids = await people.join(Person("ann", video=False), room)
+    plan = plan_of(
+        livekit, room, tmp_path, sids["audio"], streams="websocket", destinations=(Destination("one", url),)
+    )
+    async with recording(pool, plan) as run:
+        await run.records(4.0)
+        await people.tell("ann", "mute", kind="audio")
+        await eventually(lambda: listener.texts == ['{"muted":true}'])
+        await people.tell("ann", "unmute", kind="audio")
+        await eventually(lambda: len(listener.texts) == 2)
+        await run.recorder.send(Finish())
+        ended = await run.hears(Ended)
+        await eventually(lambda: listener.closed)
+    assert listener.kind == "audio/x-raw"
+    assert listener.texts == ['{"muted":true}', '{"muted":false}']
+    assert (ended.reason, ended.media) == ("stopped", True)
+    assert run.all(Joined)[0].container == ""
+    samples = np.frombuffer(bytes(listener.sound), "<i2").reshape(-1, 2)
+    seconds = (ended.ended_at - run.all(Active)[0].started_at) / 1e9
+    assert abs(len(samples) / 48_000 - seconds) < 0.5
+    heard = beeps(samples.mean(axis=1) / 32768)
+    assert len(heard) >= 3
+    assert abs(heard[2] - heard[1] - 1.0) < 0.03
+    assert [one.state for one in run.all(StreamReport)] == ["active", "finished"]
+
+
+async def test_a_websocket_that_refuses_ends_the_egress(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    sids = await people.join(Person("ann", video=False), room)
+    nobody = Destination("one", "ws://127.0.0.1:9/")
+    plan = plan_of(livekit, room, tmp_path, sids["audio"], streams="websocket", destinations=(nobody,))
+    async with recording(pool, plan) as run:
+        ended = await run.hears(Ended)
+    assert ended.reason == "streams_failed"
 
 
 @pytest.mark.parametrize(("codec", "container"), [("h264", "mp4"), ("vp8", "webm")])
