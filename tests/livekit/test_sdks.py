@@ -111,7 +111,7 @@ async def with_python(side: Side) -> list[Any]:
 @pytest.fixture(scope="session")
 def node_operations() -> Callable[[Side], Awaitable[list[Any]]]:
     """Runs the script with the SDK from the cache folder; skips where there is no Node.js or it cannot be fetched."""
-    folder = _installed_sdk()
+    folder = installed_sdk()
 
     async def run(side: Side) -> list[Any]:
         pair = side.pair
@@ -128,14 +128,14 @@ def node_operations() -> Callable[[Side], Awaitable[list[Any]]]:
     return run
 
 
-def _installed_sdk() -> Path:
+def installed_sdk() -> Path:
     npm = shutil.which("npm", path=search_path())
     if npm is None or shutil.which("node", path=search_path()) is None:
         pytest.skip("there is no Node.js on this machine")
     lock = (_NODE / "package-lock.json").read_bytes()
     folder = cache_folder().parent / f"livekit-node-sdk-{hashlib.sha256(lock).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("package.json", "package-lock.json", "operations.mjs"):
+    for name in ("package.json", "package-lock.json", "operations.mjs", "egress.mjs"):
         shutil.copyfile(_NODE / name, folder / name)
     if not (folder / "node_modules" / "livekit-server-sdk").exists():
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
