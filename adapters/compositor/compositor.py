@@ -9,7 +9,7 @@ from functools import lru_cache
 import av
 
 from adapters.compositor import drawing
-from adapters.compositor.colours import DARK, LIGHT, SPEAKING, yuv
+from adapters.compositor.colours import DARK, LIGHT, SPEAKING, Yuv, yuv
 from adapters.compositor.movement import Movement, appearance
 from adapters.compositor.overlay import Border, Overlay, Patch, frame_patches, shape_patches
 from adapters.compositor.picture import Picture, crop, fill, memory_of, new_frame, paste, planes_of
@@ -168,13 +168,17 @@ class Compositor:
             self._dress(actor, rect, speaks=speaks, key=dress)
         if actor.shape is not None:
             actor.shape.lift(self._memory)
-        surround = self._theme.plain if self._alone else self._theme.surface
-        actor.scaler.draw(picture, crop(self._canvas, rect), cover=cover, surround=yuv(surround))
+        actor.scaler.draw(picture, crop(self._canvas, rect), cover=cover, surround=self._surround(actor))
         if actor.overlay is not None:
             actor.overlay.blend(self._memory)
         if actor.shape is not None:
             actor.shape.blend(self._memory)
         return True
+
+    def _surround(self, actor: _Actor) -> Yuv | None:
+        if self._alone:
+            return yuv(self._theme.plain)
+        return None if actor.track.source == "camera" else yuv(self._theme.surface)
 
     def _avatar(self, actor: _Actor) -> Picture:
         """The picture of a camera that is off, made for the size of the tile, not for the sizes on the way there."""
@@ -225,7 +229,7 @@ def _overlap(one: Rect, other: Rect) -> bool:
     return across and one.y < other.y + other.height and other.y < one.y + one.height
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _label(name: str, muted: bool, width: int, height: int) -> Patch | None:
     return drawing.label(name, muted, width, height)
 

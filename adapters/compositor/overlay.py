@@ -15,6 +15,7 @@ from server.domain.layout import Rect
 
 _Floats = npt.NDArray[np.float32]
 _Words = npt.NDArray[np.uint16]
+_Places = npt.NDArray[np.int32]
 _Indexes = npt.NDArray[np.intp]
 
 
@@ -22,8 +23,8 @@ _Indexes = npt.NDArray[np.intp]
 class _Pixels:
     """Pixels of one plane, by their place in the patch: new value = (old × stays + added) / 256."""
 
-    rows: _Indexes
-    columns: _Indexes
+    rows: _Places
+    columns: _Places
     stays: _Words
     added: _Words
 
@@ -51,7 +52,7 @@ def patch(x: int, y: int, stays: _Floats, added: _Floats) -> Patch:
 
 
 def _pixels(stays: _Floats, added: _Floats) -> _Pixels:
-    rows, columns = np.nonzero(stays < 1)
+    rows, columns = (axis.astype(np.int32) for axis in np.nonzero(stays < 1))
     kept, colour = stays[rows, columns], added[rows, columns]
     return _Pixels(rows, columns, (kept * 256).round().astype(np.uint16), _rounding(colour))
 
@@ -119,7 +120,9 @@ def _layer(patches: Sequence[Patch], rect: Rect, plane: int, stride: int) -> _La
         nothing = np.empty(0, np.uint16)
         return _Layer(np.empty(0, np.intp), nothing, nothing, np.empty(0, np.uint8), nothing)
     indexes, stays, added = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return _Layer(indexes, stays, added, np.empty(stays.size, np.uint8), np.empty(stays.size, np.uint16))
+    return _Layer(
+        indexes.astype(np.intp), stays, added, np.empty(stays.size, np.uint8), np.empty(stays.size, np.uint16)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,7 @@ def _strip(x: int, y: int, width: int, height: int, border: Border) -> Patch:
     planes = []
     for plane in range(3):
         step = 2 if plane else 1
-        rows, columns = np.indices((max(0, height) // step, max(0, width) // step)).reshape(2, -1)
+        rows, columns = np.indices((max(0, height) // step, max(0, width) // step), np.int32).reshape(2, -1)
         stays = np.full(rows.size, round((1 - border.strength) * 256), np.uint16)
         value = (colour[plane] + add_offset(plane)) * border.strength
         planes.append(_Pixels(rows, columns, stays, _rounding(np.full(rows.size, value, np.float32))))

@@ -81,7 +81,7 @@ def find_faces(packages: Sequence[tuple[str, str]], folders: Sequence[Path]) -> 
     return tuple(Face(str(path)) for path in found)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def font(face: Face | None, size: int) -> Font:
     """A face at a size in pixels; None is Pillow's own font."""
     if face is None:

@@ -240,6 +240,28 @@ def test_nothing_is_distorted() -> None:
         assert across == pytest.approx(down, rel=0.03)
 
 
+def test_behind_an_upright_camera_is_a_dark_blur_of_it_that_follows() -> None:
+    tracks, pictures = people(3)
+    upright = StageTrack("t", "p", "Anna", "camera", 360, 640)
+    stage = Stage()
+    first, _ = stage.show("grid", (*tracks, upright), {**pictures, "t": camera(360, 640, 0)})
+    rect = stage.compositor.visible()["t"]
+    side = Rect(rect.x + 20, rect.y + 20, 120, rect.height - 120)
+    before = crop(first, side)[0].astype(int)
+    assert before.max() < 130
+    assert before.std() > 1
+    assert np.abs(np.diff(before, axis=1)).max() < 12
+    distances = []
+    for version in range(60):
+        later, _ = stage.show(
+            "grid", (*tracks, upright), {**pictures, "t": newer(camera(360, 640, 2), version)}
+        )
+        distances.append(int(np.abs(crop(later, side)[2].astype(int) - crop(first, side)[2]).max()))
+    assert distances[0] == 0
+    assert sorted(distances) == distances
+    assert len(set(distances)) > 3
+
+
 # --- what lies over the tiles
 
 
