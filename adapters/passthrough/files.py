@@ -213,6 +213,8 @@ class OggFile:
         return self._sink.synced()
 
     def finish(self) -> None:
+        # What the decoder skips at the start is given back at the end, and cut to length by the last page's position.
+        self._page.append(_SILENCES[1][1])
         self._flush(ends=True)
         self._sink.finish()
 
@@ -225,8 +227,8 @@ class OggFile:
         self._position += duration
 
     def _flush(self, *, ends: bool = False) -> None:
-        if self._page or ends:
-            self._emit(self._page, self._position + _PRE_SKIP, ends=ends)
+        if self._page:
+            self._emit(self._page, self._position + ends * _PRE_SKIP, ends=ends)
         self._page = []
         self._segments = 0
         self._page_began = self._position
