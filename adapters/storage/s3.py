@@ -45,6 +45,7 @@ _RETRYABLE_CODES = {
     "Throttling",
     "ThrottlingException",
     "TooManyRequests",
+    "XAmzContentSHA256Mismatch",
 }
 # What is left passes with the machine's trouble: too many open files, a disk that does not answer.
 _LASTING_FILE_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from adapters.db.tables import deliveries, events
 from adapters.db.unit_of_work import SqlDatabase
 from adapters.storage.local import LocalObjects
+from adapters.storage.s3_client import S3Options
 from adapters.storage.storage import Storage
 from server.clock import SystemClock
 from server.domain.egress import (
@@ -229,6 +230,7 @@ class EgressStage:
     files: Path
     eventually: Eventually
     backup: S3Config | None = None
+    s3_options: S3Options | None = None
     muxer: RecordingMuxer = field(default_factory=ScriptedMuxer)
     clock: SystemClock = field(default_factory=SystemClock)
     rooms: OpenRooms = field(default_factory=OpenRooms)
@@ -252,7 +254,7 @@ class EgressStage:
         local = LocalObjects(
             self.files / "objects", public_url="http://127.0.0.1", signer=signer, clock=self.clock
         )
-        self.storage = Storage(local, guard=_unguarded)
+        self.storage = Storage(local, guard=_unguarded, options=self.s3_options)
         policy = StoragePolicy(None, True, PROJECT, self.backup)
         storages = EgressStorages(self.database, self.storage, policy)
         self.engine = LeaseJobEngine(self.database, outbox, self.clock, _NoFeed())

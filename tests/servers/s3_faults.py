@@ -36,9 +36,15 @@ def error(status: int, code: str, *, headers: str = "") -> bytes:
 
 @dataclass
 class FaultProxy:
-    """`requests` are the `METHOD target` lines seen; `hanging` is set while a request is held."""
+    """`requests` are the `METHOD target` lines seen; `hanging` is set while a request is held.
+
+    `keeps_host` leaves the name that was signed, for servers that check signatures. One byte of the next `flips` bodies
+    that are put arrives changed.
+    """
 
     upstream: str
+    keeps_host: bool = False
+    flips: int = 0
     endpoint: str = ""
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
@@ -95,14 +101,15 @@ class FaultProxy:
         return None
 
     async def _forward(self, head: bytes, body: bytes) -> bytes:
+        if body and self.flips and head.startswith(b"PUT"):
+            self.flips -= 1
+            body = bytes([body[0] ^ 1]) + body[1:]
         parts = urlsplit(self.upstream)
+        dropped = (b"connection:", b"expect:") if self.keeps_host else (b"connection:", b"expect:", b"host:")
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        kept = [
-            line
-            for line in head[:-4].split(b"\r\n")
-            if not line.lower().startswith((b"connection:", b"expect:", b"host:"))
-        ]
-        kept += [b"Host: " + parts.netloc.encode(), b"Connection: close"]
+        kept = [line for line in head[:-4].split(b"\r\n") if not line.lower().startswith(dropped)]
+        kept += [] if self.keeps_host else [b"Host: " + parts.netloc.encode()]
+        kept += [b"Connection: close"]
         writer.write(b"\r\n".join([*kept, b"", b""]) + body)
         await writer.drain()
         answer = await reader.read()
@@ -111,9 +118,9 @@ class FaultProxy:
 
 
 @contextlib.asynccontextmanager
-async def fault_proxy(upstream: str) -> AsyncIterator[FaultProxy]:
+async def fault_proxy(upstream: str, *, keeps_host: bool = False) -> AsyncIterator[FaultProxy]:
     """Listens on a free port until the block ends."""
-    proxy = FaultProxy(upstream)
+    proxy = FaultProxy(upstream, keeps_host=keeps_host)
     tasks: set[asyncio.Task[None]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
