@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -111,11 +111,11 @@ async def recording(pool: RecorderPool, plan: RecorderPlan) -> AsyncIterator[Run
 
 @dataclass(frozen=True, slots=True)
 class Footage:
-    """A decoded file: luma per frame, presentation times in seconds, mono sound in -1…1."""
+    """A decoded file: luma per frame, presentation times in seconds, left and right sound in -1…1."""
 
     lumas: list[NDArray[np.uint8]]
     times: list[float]
-    sound: NDArray[np.float32]
+    sides: NDArray[np.float32]
     hz: int
 
     @classmethod
@@ -127,7 +127,8 @@ class Footage:
         blocks: list[NDArray[np.float32]] = []
         hz, sound_from = 48_000, 0.0
         with av.open(str(path)) as file:
-            for frame in file.decode():
+            frames: Iterable[Any] = file.decode()
+            for frame in frames:
                 if isinstance(frame, av.VideoFrame):
                     lumas.append(frame.to_ndarray(format="gray8").astype(np.uint8, copy=False))
                     times.append(float(frame.time or 0.0))
@@ -136,11 +137,16 @@ class Footage:
                     hz = frame.sample_rate
                     if not blocks:
                         sound_from = float(frame.time or 0.0)
-                    blocks.append(frame.to_ndarray().mean(axis=0, dtype=np.float32))
-        sound = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+                    blocks.append(frame.to_ndarray().astype(np.float32))
+        sides = np.concatenate(blocks, axis=1) if blocks else np.zeros((2, 0), np.float32)
         lead = round(sound_from * hz)
-        sound = np.concatenate([np.zeros(max(lead, 0), np.float32), sound[max(-lead, 0) :]])
-        return cls(lumas, times, sound.astype(np.float32), hz)
+        silence = np.zeros((2, max(lead, 0)), np.float32)
+        return cls(lumas, times, np.concatenate([silence, sides[:, max(-lead, 0) :]], axis=1), hz)
+
+    @property
+    def sound(self) -> NDArray[np.float32]:
+        mono: NDArray[np.float32] = self.sides.mean(axis=0)
+        return mono
 
     def in_rect(self, rect: Rect | None = None) -> list[NDArray[np.uint8]]:
         if rect is None:

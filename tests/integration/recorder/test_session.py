@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import json
 from pathlib import Path
 
+from livekit.api import DeleteRoomRequest, LiveKitAPI
+
 from adapters.recorder.process import RecorderPool
-from server.ports.recorder import Active, Ended, Finish, Joined, Measured, TrackSeen
+from server.domain.egress import RoomSource
+from server.domain.layout import Rect, StageTrack, arrange
+from server.ports.recorder import Active, Ended, Finish, Joined, Measured, NewOrders, TrackSeen
+from tests.conftest import Eventually
 from tests.integration.recorder.stage import Footage, plan_for, recording
 from tests.people import People, Person
 from tests.servers.livekit import LiveKitServer
+
+WIDTH, HEIGHT = 640, 360
+
+
+def places(layout: str, *identities: str) -> dict[str, Rect]:
+    """Where cameras of these, in the order of joining, stand in the tests' pictures."""
+    tracks = [StageTrack(who, who, who, "camera", 320, 180) for who in identities]
+    return {tile.track_id: tile.rect for tile in arrange(layout, tracks, None, WIDTH, HEIGHT)}
 
 
 async def test_a_room_becomes_a_file(
     livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
 ) -> None:
-    """EG-01, RC-01: one participant, from the first picture to the order to finish."""
+    """EG-01, RC-01: from the first picture to the order to finish; times and durations are true to a frame."""
     await people.join(Person("ann"), room)
     async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
         await run.records(2.5)
@@ -29,6 +45,220 @@ async def test_a_room_becomes_a_file(
     assert numbers.count(None) == 0
     assert len(set(numbers)) > 30
     assert footage.beeps()
-    last = run.all(Measured)[-1]
+    last, active = run.all(Measured)[-1], run.all(Active)[0]
     assert abs(last.duration_ms - len(footage.lumas) * 1000 / 30) <= 40
-    assert abs(ended.ended_at - run.all(Active)[0].started_at - last.duration_ms * 1_000_000) < 40_000_000
+    assert abs(ended.ended_at - active.started_at - last.duration_ms * 1_000_000) < 40_000_000
+    assert json.loads((tmp_path / "part-000.json").read_text()) == {"startedAt": active.started_at}
+    intervals = {
+        round((after - now) * 30, 3) for now, after in zip(footage.times, footage.times[1:], strict=False)
+    }
+    assert intervals == {1.0}
+
+
+async def test_everybody_is_there_from_the_first_frame(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """EG-14: the first frame waits for the pictures of all who are there."""
+    for who in ("ann", "bob", "eve"):
+        await people.join(Person(who), room)
+    async with recording(pool, plan_for(livekit, room, tmp_path, wait_for_others=5.0)) as run:
+        await run.records(0.5)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    for rect in places("grid", "ann", "bob", "eve").values():
+        assert footage.numbers(rect)[0] is not None
+
+
+async def test_a_layout_is_changed_while_it_runs(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """EG-18: UpdateLayout."""
+    for who in ("ann", "bob", "eve"):
+        await people.join(Person(who), room)
+    async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
+        await run.records(1.0)
+        await run.recorder.send(NewOrders("single-speaker"))
+        await asyncio.sleep(1.5)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    in_grid = footage.numbers(places("grid", "ann", "bob", "eve")["ann"])[15]
+    alone = footage.numbers(places("single-speaker", "ann")["ann"])[-3]
+    assert in_grid is not None
+    assert alone is not None
+    # Read in the wrong place, a number is any number.
+    assert 20 < alone - in_grid < 300
+
+
+async def test_an_empty_room_records_its_stage(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """Design 13: an empty room is recorded; who comes later is on it, with only a microphone as well."""
+    async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
+        await run.records(0.5)
+        await people.join(Person("ann", video=False, humming=True), room)
+        await asyncio.sleep(1.0)
+        await people.join(Person("bob"), room)
+        await asyncio.sleep(1.5)
+        await run.recorder.send(Finish())
+        assert (await run.hears(Ended)).media
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    assert footage.numbers(places("grid", "ann", "bob")["bob"])[-3] is not None
+    assert abs(footage.sound[-footage.hz // 2 :]).max() > 0.2
+
+
+async def test_stopped_at_once_nothing_is_recorded(
+    livekit: LiveKitServer, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """Design 13: stopped before the first frame."""
+    async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
+        await run.recorder.send(Finish())
+        ended = await run.hears(Ended)
+    assert (ended.reason, ended.media) == ("stopped", False)
+
+
+async def test_it_ends_with_the_room(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """EG-30: `source_closed`."""
+    await people.join(Person("ann"), room)
+    async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
+        await run.records(0.5)
+        address = livekit.address
+        async with LiveKitAPI(address.url, address.api_key, address.api_secret) as api:
+            await api.room.delete_room(DeleteRoomRequest(room=room))
+        ended = await run.hears(Ended)
+    assert (ended.reason, ended.media) == ("source_closed", True)
+
+
+async def test_it_ends_at_its_limit(
+    livekit: LiveKitServer, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """EG-31: `limit`."""
+    async with recording(pool, plan_for(livekit, room, tmp_path, max_sec=1.0)) as run:
+        assert (await run.hears(Ended)).reason == "limit"
+    assert 1000 <= run.all(Measured)[-1].duration_ms < 3000
+
+
+async def test_another_owner_takes_over(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """LK trap 32: a second recorder of the same identity evicts the first, which says so and no more."""
+    await people.join(Person("ann"), room)
+    plan = plan_for(livekit, room, tmp_path)
+    async with recording(pool, plan) as first:
+        await first.records(0.5)
+        other = tmp_path / "other"
+        other.mkdir()
+        plan = plan_for(livekit, room, other, egress_id=plan.egress_id, token=plan.token)
+        async with recording(pool, plan) as second:
+            assert (await first.hears(Ended)).reason == "evicted"
+            await second.records(0.5)
+            await second.recorder.send(Finish())
+            assert (await second.hears(Ended)).reason == "stopped"
+
+
+async def test_a_pause_is_cut_out(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """EG-40: the file goes on where it was, the gap is told."""
+    await people.join(Person("ann"), room)
+    async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
+        await run.records(1.0)
+        await run.recorder.send(NewOrders(paused="cut"))
+        await asyncio.sleep(2.0)
+        await run.recorder.send(NewOrders())
+        await asyncio.sleep(1.0)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    (gap,) = run.all(Measured)[-1].gaps
+    assert gap["reason"] == "paused"
+    assert int(gap["durationMs"]) >= 1500
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    numbers = [number for number in footage.numbers() if number is not None]
+    jump = max(after - before for before, after in itertools.pairwise(numbers))
+    assert jump > 40
+    assert len(numbers) == len(footage.lumas)
+
+
+async def test_a_pause_is_filled_with_a_card(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """EG-40: time goes on, nobody is seen or heard."""
+    await people.join(Person("ann", humming=True), room)
+    async with recording(pool, plan_for(livekit, room, tmp_path, paused="card")) as run:
+        await run.records(1.0)
+        await run.recorder.send(NewOrders())
+        await asyncio.sleep(1.5)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    assert not run.all(Measured)[-1].gaps
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    assert footage.numbers()[5] is None
+    assert footage.numbers()[-3] is not None
+    assert abs(footage.sound[: footage.hz // 3]).max() < 0.02
+    assert abs(footage.sound[-footage.hz // 3 :]).max() > 0.2
+
+
+async def test_many_come_and_go(
+    livekit: LiveKitServer,
+    people: People,
+    pool: RecorderPool,
+    room: str,
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    """Issue section 7: twenty who join and leave while it records."""
+    await people.join(Person("ann"), room)
+    async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
+        await run.records(0.2)
+        for number in range(20):
+            who = f"guest{number}"
+            await people.join(Person(who, width=160, height=90, video=number % 3 > 0, fps=10), room)
+            if number % 2:
+                await people.tell(who, "leave")
+                await people.tell(f"guest{number - 1}", "leave")
+        # Those who were too quick to be subscribed are not told of.
+        await eventually(
+            lambda: (
+                {
+                    one.identity
+                    for one in {one.sid: one for one in run.all(TrackSeen)}.values()
+                    if one.end_ms is None
+                }
+                == {"ann"}
+            )
+        )
+        await asyncio.sleep(1.5)
+        await run.recorder.send(Finish())
+        ended = await run.hears(Ended)
+    assert ended.media
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    assert footage.numbers()[-3] is not None
+    assert all(one.end_ms is not None for one in {one.sid: one for one in run.all(TrackSeen)}.values())
+
+
+async def test_sources_change_while_it_runs(
+    livekit: LiveKitServer,
+    people: People,
+    pool: RecorderPool,
+    room: str,
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    """Issue section 7: another resolution in the same track, another codec in the next, a turned phone."""
+    await people.join(Person("ann"), room)
+    plan = plan_for(livekit, room, tmp_path, RoomSource(layout="single-speaker"), layout="single-speaker")
+    async with recording(pool, plan) as run:
+        await run.records(1.0)
+        await people.tell("ann", "change", width=640, height=360)
+        await asyncio.sleep(1.0)
+        await people.tell("ann", "unpublish", kind="video")
+        await people.tell("ann", "publish", codec="h264", width=180, height=320, rotation=90)
+        await eventually(lambda: "h264" in {one.codec for one in run.all(TrackSeen)})
+        await asyncio.sleep(1.5)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    numbers = Footage.read(tmp_path / "part-000.mp4").numbers()
+    assert len({number for number in numbers[:60] if number is not None}) > 25

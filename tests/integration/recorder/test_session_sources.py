@@ -1,0 +1,154 @@
+"""What each source records, waits for and ends with."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from adapters.recorder.process import RecorderPool
+from adapters.recorder.session import Patience, record_room
+from server.domain.egress import (
+    AudioEncoding,
+    AudioRoute,
+    Encoding,
+    MediaSource,
+    ParticipantSource,
+    RoomSource,
+    TrackCompositeSource,
+)
+from server.ports.recorder import Broke, Ended, Finish, FromRecorder, Joined, RecorderPlan, TrackSeen
+from tests.conftest import Eventually
+from tests.integration.recorder.stage import Footage, plan_for, recording
+from tests.people import People, Person
+from tests.servers.livekit import LiveKitServer
+
+SOUND_ONLY = Encoding(None, AudioEncoding("opus", hz=48_000))
+LEFT, RIGHT = 0, 1
+
+
+async def refusal(plan: RecorderPlan) -> Broke:
+    """What a recorder of little patience says."""
+    said: list[FromRecorder] = []
+    async with asyncio.timeout(20):
+        await record_room(plan, asyncio.Queue(), said.append, Patience(source_sec=0.5))
+    assert isinstance(said[-1], Broke)
+    return said[-1]
+
+
+async def test_a_participant_who_does_not_come(livekit: LiveKitServer, room: str, tmp_path: Path) -> None:
+    """LK-30: 404 after the wait, by name."""
+    broke = await refusal(plan_for(livekit, room, tmp_path, ParticipantSource("ann")))
+    assert (broke.http_code, broke.message) == (404, "participant ann not found")
+    assert not broke.retry
+
+
+async def test_a_track_that_does_not_come(livekit: LiveKitServer, room: str, tmp_path: Path) -> None:
+    """LK-31: 404 after the wait, by sid."""
+    broke = await refusal(plan_for(livekit, room, tmp_path, TrackCompositeSource("TR_none")))
+    assert (broke.http_code, broke.message) == (404, "track TR_none not found")
+
+
+async def test_a_track_of_the_other_kind(
+    livekit: LiveKitServer, people: People, room: str, tmp_path: Path
+) -> None:
+    """LK-31: 400 at once."""
+    sids = await people.join(Person("ann"), room)
+    source = TrackCompositeSource(audio_track_id=sids["video"])
+    assert (await refusal(plan_for(livekit, room, tmp_path, source))).http_code == 400
+
+
+async def test_one_participant_through_mute_and_republish(
+    livekit: LiveKitServer,
+    people: People,
+    pool: RecorderPool,
+    room: str,
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    """EG-02: their picture only, black while there is none, over when they leave."""
+    await people.join(Person("ann"), room)
+    await people.join(Person("bob"), room)
+    async with recording(pool, plan_for(livekit, room, tmp_path, ParticipantSource("ann"))) as run:
+        await run.records(1.0)
+        await people.tell("ann", "mute", kind="video")
+        await asyncio.sleep(1.0)
+        await people.tell("ann", "unmute", kind="video")
+        await asyncio.sleep(1.0)
+        await people.tell("ann", "unpublish", kind="video")
+        await asyncio.sleep(0.5)
+        await people.tell("ann", "publish")
+        await eventually(lambda: sum(one.media == "video" for one in run.all(TrackSeen)) >= 3)
+        await asyncio.sleep(1.0)
+        await people.tell("ann", "leave")
+        ended = await run.hears(Ended)
+    assert ended.reason == "source_closed"
+    assert run.all(Joined)[0].publisher_identity == "ann"
+    assert {one.identity for one in run.all(TrackSeen)} == {"ann"}
+    numbers = Footage.read(tmp_path / "part-000.mp4").numbers()
+    shown = [number is not None for number in numbers]
+    changes = [now for before, now in itertools.pairwise(shown) if before != now]
+    assert changes[:3] == [False, True, False]
+    assert True in changes[3:]
+
+
+async def test_two_tracks_until_both_ended(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """LK-31: tracks of different participants."""
+    picture = (await people.join(Person("ann", audio=False), room))["video"]
+    sound = (await people.join(Person("bob", video=False), room))["audio"]
+    source = TrackCompositeSource(sound, picture)
+    async with recording(pool, plan_for(livekit, room, tmp_path, source)) as run:
+        await run.records(1.5)
+        await people.tell("ann", "unpublish", kind="video")
+        await asyncio.sleep(0.5)
+        assert not run.all(Ended)
+        await people.tell("bob", "leave")
+        assert (await run.hears(Ended)).reason == "source_closed"
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    assert len({number for number in footage.numbers() if number is not None}) > 15
+    assert footage.beeps()
+
+
+async def test_sound_alone_with_agents_on_the_left(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """LK-33: `dual_channel_agent`; no picture is subscribed."""
+    await people.join(Person("agent", kind="agent", video=False, humming=True), room)
+    await people.join(Person("ann", video=True), room)
+    source = RoomSource(audio_only=True, audio_mixing="dual_channel_agent")
+    plan = plan_for(livekit, room, tmp_path, source, encoding=SOUND_ONLY, container="ogg")
+    async with recording(pool, plan) as run:
+        await run.records(2.5)
+        await run.recorder.send(Finish())
+        assert (await run.hears(Ended)).media
+    assert {one.media for one in run.all(TrackSeen)} == {"audio"}
+    footage = Footage.read(tmp_path / "part-000.ogg")
+    assert not footage.lumas
+    loud = [float((np.abs(side) > 0.1).mean()) for side in footage.sides]
+    assert loud[LEFT] > 0.5
+    assert 0.01 < loud[RIGHT] < 0.3
+
+
+async def test_routes_of_a_media_egress(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """LK-34: one picture, chosen sounds on chosen sides; it outlives the participant."""
+    await people.join(Person("ann", humming=True), room)
+    await people.join(Person("bob", humming=True), room)
+    source = MediaSource(
+        video_identity="ann", routes=(AudioRoute(participant_identity="bob", channel="right"),)
+    )
+    async with recording(pool, plan_for(livekit, room, tmp_path, source)) as run:
+        await run.records(1.5)
+        await people.tell("ann", "leave")
+        await asyncio.sleep(0.5)
+        await run.recorder.send(Finish())
+        assert (await run.hears(Ended)).reason == "stopped"
+    assert {(one.identity, one.media) for one in run.all(TrackSeen)} == {("ann", "video"), ("bob", "audio")}
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    assert np.abs(footage.sides[LEFT]).max() < 0.02
+    assert np.abs(footage.sides[RIGHT]).max() > 0.2
