@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
+from adapters.db.egress_tables import auto_egress, auto_egress_begun
 from adapters.db.session import AnyRow, Session, execute, fetch_all, fetch_first
-from adapters.db.tables import auto_egress, auto_egress_begun
 from adapters.db.upsert import upsert
 from server.domain.egress import AutoEgress
 from server.ids import ProjectId

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, bindparam, func, select
 
+from adapters.db.egress_tables import egresses
 from adapters.db.job_queue import CHANNEL
 from adapters.db.session import AnyRow, Session, execute, fetch_all, fetch_first
-from adapters.db.tables import egresses
 from adapters.db.upsert import upsert
 from server.domain.egress import Egress, EgressPage, EgressSecrets, EgressStatus, Orders, shown_status
 from server.domain.json_form import from_json, to_json

@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select
 
 from adapters.db.columns import Moment
+from adapters.db.egress_tables import egresses
 from adapters.db.outbox_claim import Claim, claim, next_due
 from adapters.db.session import AnyRow, Session
-from adapters.db.tables import deliveries, delivery_attempts, egresses, events, webhook_endpoints
+from adapters.db.tables import deliveries, delivery_attempts, events, webhook_endpoints
 from server.domain.egress import EgressStatus
 from server.domain.webhook import (
     HOLDING_ATTEMPTS,

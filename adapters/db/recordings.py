@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, select
 
+from adapters.db.egress_tables import recordings
 from adapters.db.session import AnyRow, Session, execute, fetch_first
-from adapters.db.tables import recordings
 from server.domain.egress import Recording, RecordingPage
 from server.ids import ProjectId
 

@@ -12,8 +12,9 @@ from sqlalchemy import BigInteger, Column, Connection, Table, bindparam, func, o
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from adapters.db.columns import Moment
+from adapters.db.egress_tables import auto_egress_begun
 from adapters.db.session import AnyRow, Session, execute, fetch_all
-from adapters.db.tables import auto_egress_begun, room_publications, room_sessions, room_visits
+from adapters.db.tables import room_publications, room_sessions, room_visits
 from adapters.db.upsert import upsert
 from server.domain.room import Publication, RoomMemory, RoomScope, RoomSession, Visit
 

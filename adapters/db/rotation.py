@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, Connection, Table, and_, bindparam, or_, select
 
 from adapters.db.auto_egress import auto_egress_urls_context
+from adapters.db.egress_tables import auto_egress, egresses
 from adapters.db.egresses import egress_orders_context, egress_secrets_context
 from adapters.db.idempotency import reply_context
 from adapters.db.jobs import job_secrets_context
 from adapters.db.projects import livekit_secret_context, s3_secrets_context
 from adapters.db.session import AnyRow
 from adapters.db.tables import (
-    auto_egress,
-    egresses,
     idempotency_keys,
     jobs,
     livekit_keys,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -21,10 +21,7 @@ from server.domain.egress import (
     Orders,
     Recording,
     Results,
-    RoomSource,
     RoomTracksSource,
-    StreamResult,
-    StreamStatus,
     Surface,
 )
 from server.domain.egress_load import cores
@@ -32,8 +29,18 @@ from server.domain.job import NewJob
 from server.egress.board import OrdersBoard
 from server.egress.capacity import Capacity
 from server.egress.events import EgressWatcher
+from server.egress.steering import (
+    STOPPED_BY_CALL,
+    Change,
+    Command,
+    ending,
+    laying_out,
+    pausing,
+    removing,
+    restreaming,
+    waiting,
+)
 from server.egress.storage_choice import StorageChoices
-from server.egress.stream_urls import redacted, shown
 from server.errors import Code, ServiceError, failed_precondition
 from server.ids import ProjectId, derived_job_id, new_egress_id, new_recording_id
 from server.ports.jobs import JobEngine
@@ -42,8 +49,6 @@ from server.ports.unit_of_work import Database, UnitOfWork
 
 # An egress outlives many workers: it is not its fault when they die.
 MAX_ATTEMPTS = 1_000_000
-STOPPED_BY_CALL = "StopEgress API"
-_STEERED = (EgressStatus.STARTING, EgressStatus.ACTIVE)
 # How often a waiting call looks, seconds: soon at first, since most ends are quick.
 _FIRST_LOOK_SEC = 0.02
 _LOOK_SEC = 0.2
@@ -124,7 +129,7 @@ class EgressControl:
             started_at=nanoseconds(now),
             updated_at=nanoseconds(now),
             recording_id=(recording_id or new_recording_id()) if _records(type, plan) else None,
-            results=Results(streams=tuple(map(_waiting, orders.destinations))),
+            results=Results(streams=tuple(map(waiting, orders.destinations))),
         )
         egress = await self._accept(new, orders, secrets, decide)
         self._engine.nudge()
@@ -161,27 +166,11 @@ class EgressControl:
 
         Raise ServiceError not_found, or failed_precondition once it has ended.
         """
-
-        def end(egress: Egress, orders: Orders) -> _Change:
-            if egress.status.is_final:
-                raise failed_precondition(f"egress with status {egress.status.value} cannot be stopped")
-            if orders.end_reason:
-                return _Change(egress, orders)
-            if egress.status is EgressStatus.ACTIVE:
-                egress = replace(egress, status=EgressStatus.ENDING, details=f"End reason: {reason}")
-            return _Change(egress, orders.then(end_reason=reason))
-
-        return await self._change(project_id, egress_id, end)
+        return await self._change(project_id, egress_id, ending(reason))
 
     async def update_layout(self, project_id: ProjectId, egress_id: str, layout: str) -> Egress:
         """Raise ServiceError not_found, also where there is no composition that could be laid out, as LiveKit does."""
-
-        def lay_out(egress: Egress, orders: Orders) -> _Change:
-            if not isinstance(egress.plan.source, RoomSource) or egress.status not in _STEERED:
-                raise ServiceError(Code.NOT_FOUND, "participant does not exist")
-            return _Change(replace(egress, layout=layout), orders.then(layout=layout))
-
-        return await self._change(project_id, egress_id, lay_out)
+        return await self._change(project_id, egress_id, laying_out(layout))
 
     async def update_streams(
         self,
@@ -196,12 +185,13 @@ class EgressControl:
         What can be done is done, and what could not be raised afterwards: not_found, one line for each. Raise ServiceError
         also invalid_argument for an egress without streams, failed_precondition for one that is ending.
         """
-        problems: list[str] = []
+        problems: tuple[str, ...] = ()
 
-        def change(egress: Egress, orders: Orders) -> _Change:
-            problems.clear()
-            _check_streams(egress)
-            return _with_streams(egress, orders, add, remove, problems)
+        def change(egress: Egress, orders: Orders) -> Change:
+            nonlocal problems
+            after = restreaming(add, remove)(egress, orders)
+            problems = after.problems
+            return after
 
         egress = await self._change(project_id, egress_id, change)
         if problems:
@@ -210,22 +200,15 @@ class EgressControl:
 
     async def pause(self, project_id: ProjectId, egress_id: str, mode: str) -> Egress:
         """`cut` or `card`. Raise ServiceError not_found, failed_precondition once it is ending."""
-        return await self._change(project_id, egress_id, _pausing(mode))
+        return await self._change(project_id, egress_id, pausing(mode))
 
     async def resume(self, project_id: ProjectId, egress_id: str) -> Egress:
         """Nothing happens if it is not paused. Raise as `pause` does."""
-        return await self._change(project_id, egress_id, _pausing(""))
+        return await self._change(project_id, egress_id, pausing(""))
 
     async def delete(self, project_id: ProjectId, egress_id: str) -> None:
         """Ends it if need be; its recording stays. Raise ServiceError not_found."""
-
-        def remove(egress: Egress, orders: Orders) -> _Change:
-            gone = replace(egress, deleted_at=self._clock.now())
-            if egress.status.is_final or orders.end_reason:
-                return _Change(gone, orders)
-            return _Change(gone, orders.then(end_reason=STOPPED_BY_CALL))
-
-        await self._change(project_id, egress_id, remove)
+        await self._change(project_id, egress_id, removing(self._clock.now()))
 
     async def wait_final(self, egress_id: str, timeout_sec: float) -> Egress:
         """As it is once it has ended, or after that time. For an egress that is known to exist."""
@@ -267,13 +250,11 @@ class EgressControl:
             await tx.commit()
         return new
 
-    async def _change(
-        self, project_id: ProjectId, egress_id: str, work: Callable[[Egress, Orders], _Change]
-    ) -> Egress:
+    async def _change(self, project_id: ProjectId, egress_id: str, command: Command) -> Egress:
         async with self._database.begin() as tx:
             before = _found(await tx.egresses.get(project_id, egress_id, lock=True))
             ordered = await tx.egresses.orders(egress_id)
-            after = work(before, ordered)
+            after = command(before, ordered)
             egress = before
             if after.egress != before:
                 egress = replace(after.egress, updated_at=nanoseconds(self._clock.now()))
@@ -285,14 +266,6 @@ class EgressControl:
             await tx.commit()
         self._board.notice(egress_id)
         return egress
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """What an egress and its orders become."""
-
-    egress: Egress
-    orders: Orders
 
 
 def nanoseconds(moment: datetime) -> int:
@@ -349,51 +322,3 @@ def _job(egress: Egress) -> NewJob:
         spec={"egressId": egress.id, "cores": cores(egress.plan)},
         max_attempts=MAX_ATTEMPTS,
     )
-
-
-def _waiting(destination: Destination) -> StreamResult:
-    return StreamResult(destination.id, redacted(destination.url), shown(destination.url))
-
-
-def _check_streams(egress: Egress) -> None:
-    if egress.plan.outputs.streams in ("", "websocket"):
-        raise ServiceError(Code.INVALID_ARGUMENT, "UpdateStream called on non-streaming egress")
-    if egress.status not in _STEERED:
-        raise failed_precondition(f"egress with status {egress.status.value} cannot be updated")
-
-
-def _with_streams(
-    egress: Egress,
-    orders: Orders,
-    add: Sequence[Destination],
-    remove: Sequence[str],
-    problems: list[str],
-) -> _Change:
-    over = {one.id for one in egress.results.streams if one.status is not StreamStatus.ACTIVE}
-    wanted = [one for one in orders.destinations if one.id not in over]
-    added = []
-    for one in add:
-        if one.url not in {known.url for known in wanted}:
-            wanted.append(one)
-            added.append(_waiting(one))
-    for name in remove:
-        kept = [one for one in wanted if name not in (one.url, one.id)]
-        if len(kept) == len(wanted):
-            problems.append(f"stream {redacted(name)} not found")
-        wanted = kept
-    if tuple(wanted) == orders.destinations:
-        return _Change(egress, orders)
-    results = replace(egress.results, streams=(*egress.results.streams, *added))
-    return _Change(replace(egress, results=results), orders.then(destinations=tuple(wanted)))
-
-
-def _pausing(mode: str) -> Callable[[Egress, Orders], _Change]:
-    def pause(egress: Egress, orders: Orders) -> _Change:
-        if egress.status not in _STEERED or orders.end_reason:
-            verb = "paused" if mode else "resumed"
-            raise failed_precondition(f"egress with status {egress.status.value} cannot be {verb}")
-        if orders.paused == mode:
-            return _Change(egress, orders)
-        return _Change(replace(egress, paused=mode), orders.then(paused=mode))
-
-    return pause

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from adapters.db.egress_tables import auto_egress, egresses
 from adapters.db.rotation import reencrypt
-from adapters.db.tables import auto_egress, egresses
 from adapters.db.unit_of_work import SqlDatabase
 from server.domain.egress import (
     AudioEncoding,

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
 from adapters.db.migrate import alembic_config, migrate
-from adapters.db.tables import metadata
+from adapters.db.schema import metadata
 from adapters.db.url import DatabaseUrl
 
 

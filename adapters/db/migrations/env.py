@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from adapters.db.tables import metadata
+from adapters.db.schema import metadata
 
 
 def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
