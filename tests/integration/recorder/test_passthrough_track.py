@@ -129,7 +129,7 @@ async def test_picture_and_sound_share_a_clock(
             await run.hears(Active)
         # The server tells it in its sender reports, the first of which takes seconds.
         await eventually(common, within=30)
-        await picture.records(2.5)
+        await picture.records(3.5)
         for run in (picture, sound):
             await run.recorder.send(Finish())
             await run.hears(Ended)
@@ -140,7 +140,7 @@ async def test_picture_and_sound_share_a_clock(
     flashes = [starts["video"] + at for at in Footage.read(folders["video"] / "part-000.mp4").flashes()]
     heard = [starts["audio"] + at for at in Footage.read(folders["audio"] / "part-000.ogg").beeps()]
     offsets = [min((beep - flash for beep in heard), key=abs) for flash in flashes[2:-1]]
-    assert len(offsets) >= 3
+    assert len(offsets) >= 2
     # The recording may begin within a flash. How far apart the publisher itself lets them be is not ours.
     assert max(offsets) - min(offsets) < 0.06
     assert all(abs(offset) < 0.15 for offset in offsets)
