@@ -162,7 +162,7 @@ class AllTracks:
             {
                 "startMs": max(0, start - self._started_ns) // 1_000_000,
                 "durationMs": (stop - start) // 1_000_000,
-                "reason": "connection",
+                "reason": "CONNECTION_LOST",
             }
             for start, stop in self._gaps
         )

@@ -164,7 +164,7 @@ class OneTrack:
             {
                 "startMs": start * 1000 // clock,
                 "durationMs": (end - start) * 1000 // clock,
-                "reason": "connection",
+                "reason": "CONNECTION_LOST",
             }
             for start, end in writer.gaps
         )

@@ -162,7 +162,7 @@ class Timeline:
         self._goes_on.wait()
         gone = time.monotonic() - (self._start + self._number / self._rate)
         if gone > 0 and not self._stop.is_set():
-            self._leave_out(gone, "paused")
+            self._leave_out(gone, "PAUSED")
 
     def _leave_out(self, seconds: float, reason: str) -> None:
         frames = max(1, int(seconds * self._rate))

@@ -236,6 +236,7 @@ class _Recording:
         self._fps = video.fps if video else 50
         self._size = (video.width, video.height) if video else _DEFAULT_SIZE
         self._composed = self._repeated = self._samples = self._shown = 0
+        self._gaps: list[dict[str, int | str]] = []
         self._paused = ""
         self._uncut = asyncio.Event()
         self._pause(plan.paused)
@@ -282,6 +283,13 @@ class _Recording:
                 gone = loop.time() - paused_at
                 began, second = began + gone, second + gone
                 self._program.started_at += round(gone * 1e9)
+                self._gaps.append(
+                    {
+                        "startMs": self._program.duration_ms,
+                        "durationMs": round(gone * 1000),
+                        "reason": "PAUSED",
+                    }
+                )
                 self._page.keep_sound(_DELAY_SEC)
                 continue
             await asyncio.sleep(began + self._composed / self._fps - loop.time())
@@ -368,6 +376,7 @@ class _Recording:
             composed=self._composed,
             repeated=self._repeated,
             bytes=written,
+            gaps=tuple(self._gaps),
         )
 
 

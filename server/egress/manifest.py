@@ -95,7 +95,8 @@ def gaps(footage: Footage, joins: Sequence[Join]) -> list[dict[str, Any]]:
         part = parts[join.index]
         if before is not None:
             earlier, place = before
-            missing = (part.started_at - earlier.started_at) // 1_000_000 - place.duration_ms
+            wall = (part.started_at - earlier.started_at) // 1_000_000
+            missing = wall - place.duration_ms - sum(int(pause["durationMs"]) for pause in _pauses(earlier))
             found.append({"startMs": join.at_ms, "durationMs": max(missing, 0), "reason": part.reason})
         found += [
             {
@@ -103,10 +104,15 @@ def gaps(footage: Footage, joins: Sequence[Join]) -> list[dict[str, Any]]:
                 "durationMs": int(pause["durationMs"]),
                 "reason": str(pause.get("reason", PAUSED)),
             }
-            for pause in (part.measured.gaps if part.measured else ())
+            for pause in _pauses(part)
         ]
         before = part, join
     return sorted(found, key=lambda gap: gap["startMs"])
+
+
+def _pauses(part: Part) -> Sequence[Mapping[str, int | str]]:
+    """What its recorder left out, milliseconds of the part."""
+    return part.measured.gaps if part.measured else ()
 
 
 def tracks(footage: Footage, joins: Sequence[Join]) -> list[dict[str, Any]]:

@@ -397,7 +397,7 @@ async def test_a_broken_connection_leaves_a_gap_in_one_file(
     assert door.passed == 2
     assert ended.reason == "stopped"
     last = run.all(Measured)[-1]
-    assert [gap["reason"] for gap in last.gaps] == ["connection"]
+    assert [gap["reason"] for gap in last.gaps] == ["CONNECTION_LOST"]
     footage = Footage.read(tmp_path / "part-000.mp4")
     numbers = [number or 0 for number in footage.numbers()]
     assert 0 not in numbers

@@ -173,7 +173,7 @@ async def test_a_pause_is_cut_out(
         await run.recorder.send(Finish())
         await run.hears(Ended)
     (gap,) = run.all(Measured)[-1].gaps
-    assert gap["reason"] == "paused"
+    assert gap["reason"] == "PAUSED"
     assert int(gap["durationMs"]) >= 1500
     footage = Footage.read(tmp_path / "part-000.mp4")
     numbers = [number for number in footage.numbers() if number is not None]
