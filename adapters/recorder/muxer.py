@@ -25,6 +25,11 @@ _OPTIONS = {
 # Packets held back until it is known where their part ends: more than reordering or sound can reach.
 _HELD_PICTURES = 32
 _HELD_SOUNDS = 400
+_MP3_KBPS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
+_MP3_RATES = (44_100, 48_000, 32_000, 44_100)
+_BLOCK = 1 << 16
+# As many as the last packet of silence may end with.
+_FEW_ZEROS = 64
 
 
 @dataclass(slots=True)
@@ -95,7 +100,7 @@ def finish(parts: Sequence[Path], target: Path, container: str) -> Finished:
             except (av.error.FFmpegError, OSError):
                 continue
             with source:
-                output.append(index, source, last=index == len(parts) - 1)
+                output.append(index, source, end=_written_end(path), last=index == len(parts) - 1)
         finished = output.close()
         written.replace(target)
     except BaseException:
@@ -119,20 +124,20 @@ class _Output:
         self._audio_end = Fraction(0)
         self._joins: list[Join] = []
 
-    def append(self, index: int, source: Any, *, last: bool) -> None:
+    def append(self, index: int, source: Any, *, end: int, last: bool) -> None:
+        """`end` is the size in bytes up to which the part was really written."""
         begin = self._offset
-        packets = self._whole_packets(source)
+        packets = _whole_packets(source, end)
         first = next(packets, None)
         if first is None:
             return
         self._open(source)
         if self._video is not None:
-            end = self._append_with_pictures(source, first, packets, last=last)
+            self._offset = self._append_with_pictures(first, packets, last=last)
         else:
-            end = self._append_sound(first, packets)
-        self._offset = end
-        if end > begin:
-            self._joins.append(Join(index, round(begin * 1000), round((end - begin) * 1000)))
+            self._offset = self._append_sound(first, packets)
+        if self._offset > begin:
+            self._joins.append(Join(index, round(begin * 1000), round((self._offset - begin) * 1000)))
 
     def _open(self, source: Any) -> None:
         import av
@@ -150,9 +155,7 @@ class _Output:
             self._audio = self._container.add_stream_from_template(stream, opaque=True)
             self._audio.time_base = Fraction(1, stream.codec_context.sample_rate)
 
-    def _append_with_pictures(
-        self, source: Any, first: Any, packets: Iterator[Any], *, last: bool
-    ) -> Fraction:
+    def _append_with_pictures(self, first: Any, packets: Iterator[Any], *, last: bool) -> Fraction:
         pictures = _Pictures(self._fps)
         sounds: deque[Any] = deque()
         prime = Fraction(0)
@@ -178,8 +181,8 @@ class _Output:
         return self._offset + length
 
     def _append_sound(self, first: Any, packets: Iterator[Any]) -> Fraction:
-        base = first.pts * first.time_base
-        start = self._offset - base if self._joins else Fraction(0)
+        """Continuous, since there is no picture to keep up with."""
+        start = self._offset - first.pts * first.time_base if self._joins else Fraction(0)
         end = self._offset
         for packet in _chain(first, packets):
             at = packet.pts * packet.time_base + start
@@ -219,16 +222,40 @@ class _Output:
             os.fsync(file.fileno())
         return Finished(round(max(self._offset, self._audio_end) * 1000), tuple(self._joins))
 
-    def _whole_packets(self, source: Any) -> Iterator[Any]:
-        import av
 
-        chosen = [*source.streams.video[:1], *source.streams.audio[:1]]
-        try:
-            for packet in source.demux(chosen):
-                if packet.size and packet.pts is not None and not packet.is_corrupt:
-                    yield packet
-        except av.error.FFmpegError:
-            return
+def _whole_packets(source: Any, end: int) -> Iterator[Any]:
+    import av
+
+    chosen = [*source.streams.video[:1], *source.streams.audio[:1]]
+    try:
+        for packet in source.demux(chosen):
+            written = packet.pos is None or packet.pos + packet.size <= end
+            if packet.size and packet.pts is not None and written and not packet.is_corrupt:
+                if source.format.name == "mp3" and packet.size < _mp3_frame_size(bytes(packet)[:4]):
+                    return
+                yield packet
+    except av.error.FFmpegError:
+        return
+
+
+def _mp3_frame_size(header: bytes) -> int:
+    """ISO/IEC 11172-3, layer III: MP3 has nothing else that tells a frame cut short."""
+    rate = _MP3_RATES[header[2] >> 2 & 3]
+    return 144_000 * _MP3_KBPS[header[2] >> 4] // rate + (header[2] >> 1 & 1)
+
+
+def _written_end(path: Path) -> int:
+    """Where a file's trailing zeros begin: after a power cut, space that was given to it but never written."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = size
+        while start:
+            end, start = start, max(0, start - _BLOCK)
+            file.seek(start)
+            kept = len(file.read(end - start).rstrip(b"\0"))
+            if kept:
+                return size if size - start - kept < _FEW_ZEROS else start + kept
+    return 0
 
 
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

@@ -138,7 +138,8 @@ class Look:
     times: list[float]
     flashes: list[float]
     beeps: list[float]
-    audio_sec: float
+    sound: NDArray[np.float32]
+    hz: int
     container_sec: float
     video: Any
     audio: Any
@@ -148,7 +149,7 @@ class Look:
         lumas: list[NDArray[np.uint8]] = []
         times: list[float] = []
         heard = np.zeros(0, np.float32)
-        hz = 1
+        hz = HZ
         with av.open(str(path)) as file:
             for stream in file.streams:
                 if stream.type in ("video", "audio"):
@@ -170,12 +171,21 @@ class Look:
             [read_number(luma) for luma in lumas],
             times,
             flashes,
-            beeps(heard, hz),
-            len(heard) / hz,
+            beeps(heard, hz, quiet_sec=0.15),
+            heard,
+            hz,
             seconds,
             video,
             audio,
         )
+
+    @property
+    def audio_sec(self) -> float:
+        return len(self.sound) / self.hz
+
+    def loudness(self, start: float, end: float) -> float:
+        """The loudest sample between two times, in 0…1."""
+        return float(np.abs(self.sound[int(start * self.hz) : int(end * self.hz)]).max())
 
     def steps(self) -> set[int]:
         """Differences between pictures' times, in ms."""
