@@ -44,7 +44,7 @@ from server.egress.outcome import Outcome, concluded, recording_after
 from server.egress.storage import EgressStorages, OpenStorage
 from server.egress.uploads import Uploads, known_facts
 from server.errors import Code, ServiceError
-from server.ports.jobs import JobRun, JobStopped, RetryLater
+from server.ports.jobs import JobRun, JobStopped, OwnershipLost, RetryLater
 from server.ports.recorder import Join, RecordingMuxer
 from server.ports.storage import StorageError
 from server.ports.unit_of_work import Database, UnitOfWork
@@ -73,12 +73,14 @@ def delivery_kind(folder: Path) -> str:
 class DeliveryPolicy:
     """Pauses after a failed attempt double from `first_pause_sec` up to `max_pause_sec`.
 
-    After `backup_after` failed attempts, or at once for a fault that will not pass, the backup storage is used.
+    After `backup_after` failed attempts, or at once for a fault that will not pass, the backup storage is used. What
+    breaks for reasons of our own is tried `broken_attempts` times.
     """
 
     first_pause_sec: float = 2.0
     max_pause_sec: float = 300.0
     backup_after: int = 5
+    broken_attempts: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,13 @@ class DeliveryHandler:
             return await delivery.deliver(backup=backup)
         except (StorageError, ServiceError, OSError) as error:
             return await self._after(error, delivery, run, backup=backup)
+        except OwnershipLost:
+            raise
+        except Exception:
+            if run.job.attempt < policy.broken_attempts:
+                raise
+            _log.exception("egress %s: its delivery broke again and again", egress_id)
+            return await delivery.fail(outcomes.DELIVERY_BROKE)
 
     async def _after(
         self, error: StorageError | ServiceError | OSError, delivery: _Delivery, run: JobRun, *, backup: bool
@@ -145,7 +154,7 @@ class DeliveryHandler:
             )
             raise RetryLater("STORAGE_UPLOAD_FAILED", _text(error), delay_sec=pause) from error
         if backup or not self._shipping.storages.has_backup:
-            return await delivery.fail(f"upload failed: {_text(error)}")
+            return await delivery.fail(_upload_failed(f"upload failed: {_text(error)}"))
         try:
             return await delivery.deliver(backup=True)
         except (StorageError, ServiceError, OSError) as second:
@@ -153,7 +162,8 @@ class DeliveryHandler:
                 raise RetryLater(
                     "STORAGE_UPLOAD_FAILED", _text(second), delay_sec=self._shipping.policy.max_pause_sec
                 ) from second
-            return await delivery.fail(f"primary: {_text(error)}\nbackup: {_text(second)}")
+            both = f"primary: {_text(error)}\nbackup: {_text(second)}"
+            return await delivery.fail(_upload_failed(both))
 
     def started_events(self, job: Job) -> Sequence[NewEvent]:
         return ()
@@ -170,8 +180,9 @@ class DeliveryHandler:
     async def on_settled(self, job: Job) -> None:
         """Removes the local files, only now that the end of the egress is stored."""
         if job.status is JobStatus.FAILED:
-            failing = Failing(
-                "STORAGE_UPLOAD_FAILED", _kept(job.error_message or "", job.spec["egressId"]), 500
+            failing = replace(
+                outcomes.DELIVERY_BROKE,
+                message=_kept(outcomes.DELIVERY_BROKE.message, job.spec["egressId"]),
             )
             now = int(self._shipping.clock.now().timestamp() * 1e9)
             await fail_abandoned(self._shipping.database, self._shipping.watchers, job, failing, now)
@@ -214,8 +225,9 @@ class _Delivery:
             files = (
                 await finish_files(self._egress, self._journal, self._shipping.muxer) if outputs.files else []
             )
-        except ValueError:
-            return await self._conclude(outcomes.failed(outcomes.NO_MEDIA, self._outcome.ended_at), Results())
+        except ValueError as error:
+            _log.error("egress %s: its parts cannot be joined: %s", self._egress.id, error)
+            return await self.fail(outcomes.NO_MEDIA)
         uploads = Uploads(self._shipping.storages, self._run, self._egress, self._journal, backup=backup)
         results = Results(
             files=await self._files(files, backup=backup),
@@ -229,9 +241,9 @@ class _Delivery:
         results = replace(results, manifest_location=location)
         return await self._conclude(self._outcome, results, stored)
 
-    async def fail(self, message: str) -> Mapping[str, Any]:
+    async def fail(self, failing: Failing) -> Mapping[str, Any]:
         """For good: nothing is removed from the disk."""
-        failing = Failing("STORAGE_UPLOAD_FAILED", _kept(message, self._egress.id), 400)
+        failing = replace(failing, message=_kept(failing.message, self._egress.id))
         _log.error("egress %s: %s", self._egress.id, failing.message)
         await self._conclude(outcomes.failed(failing, self._outcome.ended_at), Results())
         return {KEPT: True}
@@ -351,6 +363,10 @@ def _text(error: StorageError | ServiceError | OSError) -> str:
             return error.message
         case _:
             return f"the server could not work on its disk: {error.strerror}"
+
+
+def _upload_failed(message: str) -> Failing:
+    return Failing("STORAGE_UPLOAD_FAILED", message, 400)
 
 
 def _kept(message: str, egress_id: str) -> str:

@@ -88,7 +88,8 @@ def _joined(journal: Journal, muxed: Muxed) -> FinishedFile:
     ended_at = started_at + muxed.duration_ms * 1_000_000
     if joins:
         started_at = footage.part(joins[0].index).started_at
-        ended_at = footage.part(joins[-1].index).started_at + joins[-1].duration_ms * 1_000_000
+        last = footage.part(joins[-1].index)
+        ended_at = last.started_at + (joins[-1].duration_ms + last.left_out_ms) * 1_000_000
     return FinishedFile(
         path=journal.folder / muxed.file,
         container=muxed.file.rpartition(".")[2],

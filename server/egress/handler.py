@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,16 +17,21 @@ from server.egress.books import Books, rewrite
 from server.egress.capture import Capture, Studio
 from server.egress.events import EgressWatcher
 from server.egress.journal import Journal
-from server.egress.outcome import RECORDER_FAILS, Outcome, concluded, failed, recording_after
-from server.ids import derived_job_id
-from server.ports.jobs import JobEngine, JobRun
+from server.egress.outcome import CAPTURE_BROKE, RECORDER_FAILS, Outcome, concluded, failed, recording_after
+from server.errors import ServiceError
+from server.ids import JobId, derived_job_id
+from server.ports.jobs import JobEngine, JobRun, JobStopped, OwnershipLost
 from server.ports.unit_of_work import Database, UnitOfWork
+
+_log = logging.getLogger(__name__)
 
 # Keys of the job's result.
 OUTCOME = "outcome"
 DELIVERS = "delivers"
 # Each lost worker costs an attempt; a capture goes on as long as its room does, so they must never run out.
 EGRESS_ATTEMPTS = 1_000_000
+# What breaks for reasons of our own is tried so often.
+BROKEN_ATTEMPTS = 5
 # With pauses of at most five minutes: more than half a day of a storage that is away.
 DELIVERY_ATTEMPTS = 200
 
@@ -50,7 +56,16 @@ class EgressHandler:
         if egress is None or egress.status.is_final:
             return {}
         journal = await Journal.open(self._studio.folder / egress_id)
-        outcome = await Capture(self._studio, run, books, egress, orders, journal).capture()
+        capture = Capture(self._studio, run, books, egress, orders, journal)
+        try:
+            outcome = await capture.capture()
+        except (JobStopped, OwnershipLost, ServiceError):
+            raise
+        except Exception:
+            if run.job.attempt < BROKEN_ATTEMPTS:
+                raise
+            _log.exception("egress %s: its capture broke again and again", egress_id)
+            outcome = failed(CAPTURE_BROKE, books.now())
         return await self._conclude(books, egress, journal, outcome)
 
     async def _conclude(
@@ -74,7 +89,7 @@ class EgressHandler:
             return
         egress_id = job.spec["egressId"]
         delivery = NewJob(
-            id=derived_job_id(egress_id, "delivery"),
+            id=delivery_job_id(egress_id),
             project_id=job.project_id,
             kind=self._delivery_kind,
             spec={"egressId": egress_id, OUTCOME: job.result[OUTCOME]},
@@ -99,6 +114,10 @@ class EgressHandler:
             return
         folder = self._studio.folder / job.spec["egressId"]
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def delivery_job_id(egress_id: str) -> JobId:
+    return derived_job_id(egress_id, "delivery")
 
 
 def closing(egress: Egress, outcome: Outcome) -> Egress:

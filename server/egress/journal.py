@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -108,6 +108,16 @@ class Part:
     @property
     def duration_ms(self) -> int:
         return self.measured.duration_ms if self.measured else 0
+
+    @property
+    def gaps(self) -> Sequence[Mapping[str, int | str]]:
+        """What its recorder left out, milliseconds of the part."""
+        return self.measured.gaps if self.measured else ()
+
+    @property
+    def left_out_ms(self) -> int:
+        """How much longer it took than it lasts."""
+        return sum(int(gap["durationMs"]) for gap in self.gaps)
 
 
 @dataclass(slots=True)

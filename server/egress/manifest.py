@@ -15,6 +15,7 @@ from server.egress.journal import Footage, Part
 from server.ports.recorder import Join, TrackSeen
 
 PAUSED = "PAUSED"
+_CLOCKS_APART_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def manifest(
         "framesRepeated": sum(one.repeated for one in measured),
         "framesDropped": sum(one.dropped for one in measured),
         "audioOffsetMs": round(offset, 1),
-        "gaps": gaps(footage, joins),
+        "gaps": [*_missing_start(egress, footage), *gaps(footage, joins)],
         "tracks": tracks(footage, joins),
         "versions": dict(versions),
     }
@@ -96,7 +97,7 @@ def gaps(footage: Footage, joins: Sequence[Join]) -> list[dict[str, Any]]:
         if before is not None:
             earlier, place = before
             wall = (part.started_at - earlier.started_at) // 1_000_000
-            missing = wall - place.duration_ms - sum(int(pause["durationMs"]) for pause in _pauses(earlier))
+            missing = wall - place.duration_ms - earlier.left_out_ms
             found.append({"startMs": join.at_ms, "durationMs": max(missing, 0), "reason": part.reason})
         found += [
             {
@@ -104,15 +105,18 @@ def gaps(footage: Footage, joins: Sequence[Join]) -> list[dict[str, Any]]:
                 "durationMs": int(pause["durationMs"]),
                 "reason": str(pause.get("reason", PAUSED)),
             }
-            for pause in _pauses(part)
+            for pause in part.gaps
         ]
         before = part, join
     return sorted(found, key=lambda gap: gap["startMs"])
 
 
-def _pauses(part: Part) -> Sequence[Mapping[str, int | str]]:
-    """What its recorder left out, milliseconds of the part."""
-    return part.measured.gaps if part.measured else ()
+def _missing_start(egress: Egress, footage: Footage) -> list[dict[str, Any]]:
+    """What another host has on its disk: its worker was lost, and this one went on."""
+    missing = (footage.started_at - egress.active_at) // 1_000_000
+    if not egress.active_at or missing < _CLOCKS_APART_MS:
+        return []
+    return [{"startMs": 0, "durationMs": missing, "reason": "WORKER_LOST"}]
 
 
 def tracks(footage: Footage, joins: Sequence[Join]) -> list[dict[str, Any]]:

@@ -30,6 +30,8 @@ DISK_FULL = Failing("LIMIT_REACHED", "The disk of the server is nearly full", 41
 CONNECTION_LOST = Failing("EGRESS_FAILED", "recording ended early: connection to room failed", 503)
 RECORDER_FAILS = Failing("EGRESS_FAILED", "The recorder failed again and again", 500)
 NO_MEDIA = Failing("EGRESS_FAILED", "Nothing of what was recorded could be read", 500)
+DELIVERY_BROKE = Failing("EGRESS_FAILED", "What was recorded could not be finished", 500)
+CAPTURE_BROKE = Failing("INTERNAL", "The server failed", 500)
 FILES_GONE = Failing("EGRESS_FAILED", "The recorded files are gone from the server", 500)
 
 

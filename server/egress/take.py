@@ -169,8 +169,9 @@ class Take:
                 case TrackSeen():
                     await self._journal.add(Reported(self._part, report), durable=False)
                 case Measured():
+                    paused = self._measured is not None and report.gaps != self._measured.gaps
                     self._measured = report
-                    if time.monotonic() - self._measured_at >= _JOURNAL_MEASURED_SEC:
+                    if paused or time.monotonic() - self._measured_at >= _JOURNAL_MEASURED_SEC:
                         self._measured_at = time.monotonic()
                         await self._journal.add(Reported(self._part, report), durable=False)
                 case _:
