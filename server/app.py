@@ -40,6 +40,8 @@ from server.egress.capacity import Capacity
 from server.egress.control import EgressControl
 from server.egress.delivery import delivery_kind
 from server.egress.events import EgressEvents
+from server.egress.recording_files import RecordingFiles
+from server.egress.room_egress_watch import RoomEgressWatch
 from server.egress.storage_choice import StorageChoices, StoragePolicy
 from server.egress_side import EgressBase, egress_side, egress_works
 from server.ids import ProjectId
@@ -100,6 +102,7 @@ class Worker:
     relay: WebhookRelay
     maintenance: Maintenance
     auto_egress: AutoEgressWatch
+    room_egress: RoomEgressWatch
     recorders: RecorderPool
     reconciler: Reconciler | None
 
@@ -110,12 +113,14 @@ class Worker:
             # Without a LiveKit there is nothing to record, and no need for a recorder that waits.
             self.reconciler.start()
             self.auto_egress.start()
+            self.room_egress.start()
             self.recorders.warm_up()
         await self.engine.start_worker(self.handlers)
 
     async def drain(self, grace_sec: float) -> None:
         """Running jobs end within the grace or are handed over; then the last events go out."""
         await self.auto_egress.stop()
+        await self.room_egress.stop()
         await self.engine.drain(grace_sec)
         await self.recorders.aclose()
         if self.reconciler is not None:
@@ -221,16 +226,21 @@ async def open_backend(
             watchers=egress_watchers,
         )
         egress = egress_side(egress_base)
+        room_egress = RoomEgressWatch(database, livekit.api.egress)
         livekit.journal.listen(egress.watch.stir)
+        livekit.journal.listen(room_egress.stir)
         worker = None
         if with_worker:
             works = egress_works(egress_base)
-            workshop = _workshop(settings, database, storage, fetcher, spool, clock, patience)
+            workshop = _workshop(
+                settings, database, storage, fetcher, spool, egress.files, clock, patience
+            )
             worker = Worker(
                 engine=engine,
                 handlers=(ConversionHandler(workshop), *works.handlers),
                 relay=relay,
                 auto_egress=egress.watch,
+                room_egress=room_egress,
                 recorders=works.recorders,
                 maintenance=Maintenance(
                     database,
@@ -252,7 +262,7 @@ async def open_backend(
                 "ProjectService": Projects(database, clock, on_key_revoked=forget_key),
                 "RoomService": livekit.rooms,
                 "VideoConversionService": VideoConversions(
-                    database, engine, storage, fetcher, spool, _policy(settings), clock
+                    database, engine, storage, fetcher, spool, egress.files, _policy(settings), clock
                 ),
                 "WebhookService": WebhookService(
                     database, sender, clock, check_url=sender.check_url, wake=relay.wake
@@ -307,6 +317,7 @@ def _workshop(
     storage: Storage,
     fetcher: HttpSourceFetcher,
     spool: FolderSpool,
+    recordings: RecordingFiles,
     clock: Clock,
     patience: Patience,
 ) -> Workshop:
@@ -316,6 +327,7 @@ def _workshop(
         storage=storage,
         fetcher=fetcher,
         spool=spool,
+        recordings=recordings,
         encoder=FfmpegEncoder(ffmpeg, stall_timeout_sec=patience.stall_timeout_sec),
         clock=clock,
         folder=settings.data_dir / "work",

@@ -135,6 +135,7 @@ async def open_livekit(
                 signal,
                 names,
                 clock,
+                listing=listing,
                 egress=lambda pairs: LiveKitEgress(EgressParts(control, reader, listing, names, pairs)),
             ),
         )

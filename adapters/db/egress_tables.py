@@ -113,3 +113,14 @@ auto_egress_begun = Table(
     Column("project_id", Text, nullable=False),
     Column("begun_at", Moment, nullable=False),
 )
+
+# What sessions of rooms ask for; forgotten with the session.
+room_egress = Table(
+    "room_egress",
+    metadata,
+    Column("room_sid", Text, primary_key=True),
+    Column("project_id", Text, nullable=False),
+    Column("room_name", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, Column, Connection, Table, bindparam, func, or_, select
+from sqlalchemy import BigInteger, Column, Connection, Table, bindparam, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from adapters.db.columns import Moment
-from adapters.db.egress_tables import auto_egress_begun
+from adapters.db.egress_tables import auto_egress_begun, room_egress
 from adapters.db.session import AnyRow, Session, execute, fetch_all
 from adapters.db.tables import room_publications, room_sessions, room_visits
 from adapters.db.upsert import upsert
@@ -65,6 +65,11 @@ _PURGE_PARTS = (
     _p.delete().where(or_(_p.c.room_sid.in_(_OVER), _p.c.unpublished_at < _BEFORE)),
     _v.delete().where(or_(_v.c.room_sid.in_(_OVER), _v.c.left_at < _BEFORE)),
     auto_egress_begun.delete().where(auto_egress_begun.c.room_sid.in_(_OVER)),
+    # Of a room that came and went without our hearing of it there is no session.
+    room_egress.delete().where(
+        room_egress.c.created_at < _BEFORE,
+        ~exists().where(_r.c.sid == room_egress.c.room_sid, _r.c.finished_at.is_(None)),
+    ),
 )
 _PURGE_SESSIONS = _r.delete().where(_r.c.finished_at < _BEFORE)
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, Connection, Table, and_, bindparam, or_, select
 
 from adapters.db.auto_egress import auto_egress_urls_context
-from adapters.db.egress_tables import auto_egress, egresses
+from adapters.db.egress_tables import auto_egress, egresses, room_egress
 from adapters.db.egresses import egress_orders_context, egress_secrets_context
 from adapters.db.idempotency import reply_context
 from adapters.db.jobs import job_secrets_context
 from adapters.db.projects import livekit_secret_context, s3_secrets_context
+from adapters.db.room_egress import room_egress_context
 from adapters.db.session import AnyRow
 from adapters.db.tables import (
     idempotency_keys,
@@ -46,6 +47,7 @@ _SEALED: tuple[tuple[Column[Any], Callable[[AnyRow], str]], ...] = (
     (egresses.c.orders, lambda row: egress_orders_context(row.id)),
     (egresses.c.secrets, lambda row: egress_secrets_context(row.id)),
     (auto_egress.c.urls, lambda row: auto_egress_urls_context(row.project_id)),
+    (room_egress.c.body, lambda row: room_egress_context(row.room_sid)),
     (idempotency_keys.c.reply, lambda row: reply_context(row.project_id, row.method, row.key)),
 )
 

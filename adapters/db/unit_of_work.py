@@ -21,6 +21,7 @@ from adapters.db.outbox import SqlOutbox
 from adapters.db.postgres import PostgresBackend
 from adapters.db.projects import SqlKeys, SqlProjects
 from adapters.db.recordings import SqlRecordings
+from adapters.db.room_egress import SqlRoomEgress
 from adapters.db.rooms import SqlRooms
 from adapters.db.rotation import check_canary
 from adapters.db.session import Backend, Session, WriteSession
@@ -53,6 +54,7 @@ class SqlUnitOfWork:
         self.egresses = SqlEgresses(session, box)
         self.recordings = SqlRecordings(session)
         self.auto_egress = SqlAutoEgress(session, box)
+        self.room_egress = SqlRoomEgress(session, box)
         self.workload = SqlWorkload(session)
         self.workers = SqlWorkers(session)
 

@@ -9,7 +9,6 @@ import jwt
 
 from server.auth.livekit_tokens import LiveKitCaller, LiveKitPairs, TokenRefused
 from server.domain.room_names import MARK, RoomNames
-from server.errors import unavailable
 from server.ports.livekit import LiveKitAddress
 
 # What a participant brings along. Nothing else is passed on: LiveKit sends participants fresh tokens of its own with the
@@ -19,8 +18,6 @@ _GRANTS = (
     "roomJoin", "canPublish", "canSubscribe", "canPublishData", "canPublishSources", "canUpdateOwnMetadata",
     "canSubscribeMetrics", "hidden", "recorder",
 )  # fmt: skip
-
-NO_EGRESS = "recording is not available on this server: it has no egress engine"
 
 
 class JoinTokens:
@@ -39,19 +36,33 @@ class JoinTokens:
             return self._names.prefix(self._names.owner(caller.video.get("room") or "").project_id)
         return self._names.prefix(caller.project_id)
 
+    def room_egress(self, caller: LiveKitCaller) -> Mapping[str, Any] | None:
+        """What the room is to have recorded of itself if this token opens it, as JSON; LiveKit is not told of it."""
+        config = (caller.claims or {}).get("roomConfig")
+        wanted = config.get("egress") if isinstance(config, dict) else None
+        return wanted if isinstance(wanted, dict) and wanted else None
+
     def to_livekit(self, caller: LiveKitCaller, token: str, livekit: LiveKitAddress) -> str:
         """The token for LiveKit; empty for a call without one. Raise TokenRefused or ServiceError.
 
-        LiveKit's own tokens stay as they are: it knows them, and they could be used with it directly.
+        LiveKit's own tokens stay as they are, but for what we do in its place: it knows them, and they could be used with
+        it directly.
         """
-        if caller.project_id is None or caller.of_livekit:
+        if caller.project_id is None:
             return token
+        given = caller.claims or {}
+        if caller.of_livekit:
+            if self.room_egress(caller) is None:
+                return token
+            without = {**given, "roomConfig": _without_egress(given["roomConfig"])}
+            return jwt.encode(without, livekit.api_secret, algorithm="HS256")
         room: str = caller.video.get("room") or ""
         if room.startswith(MARK):
             raise TokenRefused("permissions denied")
-        given = caller.claims or {}
         self._check_config(caller, given.get("roomConfig"))
         claims: dict[str, Any] = {name: given[name] for name in _CLAIMS if given.get(name) is not None}
+        if "roomConfig" in claims:
+            claims["roomConfig"] = _without_egress(claims["roomConfig"])
         claims |= {"iss": livekit.api_key, "sub": caller.identity}
         if caller.expires_at is not None:
             claims["exp"] = caller.expires_at
@@ -93,7 +104,11 @@ class JoinTokens:
     def _check_config(self, caller: LiveKitCaller, config: Mapping[str, Any] | None) -> None:
         if not isinstance(config, dict):
             return
-        if config.get("egress"):
-            raise unavailable(NO_EGRESS)
         if config.get("agents") and self.prefix(caller):
             raise TokenRefused("agents can be dispatched by the bootstrap project only")
+
+
+def _without_egress(config: Any) -> Any:
+    if not isinstance(config, dict):
+        return config
+    return {name: value for name, value in config.items() if name != "egress"}

@@ -456,6 +456,20 @@ class AutoEgress:
     updated_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RoomEgress:
+    """What one session of a room asks to have recorded of its participants and tracks (livekit-surface section 5.5).
+
+    `body` is LiveKit's `RoomEgress` in its own bytes; it may hold credentials of storages, encrypted at rest.
+    """
+
+    room_sid: str
+    project_id: ProjectId
+    room_name: str
+    body: bytes = field(repr=False)
+    created_at: datetime
+
+
 BAXCLOUD_STATUS: Mapping[EgressStatus, str] = {
     EgressStatus.STARTING: "STARTED",
     EgressStatus.ACTIVE: "STARTED",

@@ -17,6 +17,7 @@ from server.domain.egress import (
     Orders,
     Recording,
     RecordingPage,
+    RoomEgress,
 )
 from server.domain.job import Job, JobPage, JobStatus, NewJob, Progress, RunningJob, Waiting
 from server.domain.project import ApiKey, LiveKitKey, Project, Usage
@@ -392,6 +393,20 @@ class WorkerRepository(Protocol):
         ...
 
 
+class RoomEgressRepository(Protocol):
+    """What sessions of rooms ask to have recorded of themselves; forgotten with the session."""
+
+    async def add(self, kept: RoomEgress) -> None:
+        """The first for a session counts."""
+        ...
+
+    async def remove(self, room_sid: str) -> None: ...
+
+    async def open(self) -> tuple[RoomEgress, ...]:
+        """Of all projects, of sessions that have not ended."""
+        ...
+
+
 class UnitOfWork(Protocol):
     """One transaction. Leaving the block without `commit()` rolls back."""
 
@@ -417,6 +432,8 @@ class UnitOfWork(Protocol):
     def recordings(self) -> RecordingRepository: ...
     @property
     def auto_egress(self) -> AutoEgressRepository: ...
+    @property
+    def room_egress(self) -> RoomEgressRepository: ...
     @property
     def workload(self) -> WorkloadRepository: ...
 

@@ -74,6 +74,11 @@ class LiveKitEgress:
             raise error from None
         return await self._start(project_id, request, accepted, secrets, egress_id, surface)
 
+    async def check(self, project_id: ProjectId, request: Any, *, default_key: str) -> None:
+        """Raise ServiceError for what `start` would refuse, but for what only the room can tell."""
+        accepted = self._parts.reader().read(request, self._livekit_room(project_id, request))
+        await self._signed(project_id, accepted.secrets, default_key)
+
     async def _start(
         self,
         project_id: ProjectId,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from server.auth.livekit_join import NO_EGRESS
 from server.context import CallContext
 from server.domain.room_names import MARK, RoomNames
-from server.errors import ServiceError, failed_precondition, invalid, unavailable
+from server.egress.room_egress import RoomEgresses, livekit_class
+from server.errors import ServiceError, failed_precondition, invalid
 from server.ids import ProjectId
 from server.ports.livekit import LiveKitGateway
 
@@ -39,9 +39,34 @@ class LiveKitRoomService:
     bytes than we did; fields unknown here are dropped for the same reason.
     """
 
-    def __init__(self, gateway: LiveKitGateway, names: RoomNames) -> None:
+    def __init__(self, gateway: LiveKitGateway, names: RoomNames, egresses: RoomEgresses) -> None:
         self._gateway = gateway
         self._names = names
+        self._egresses = egresses
+
+    async def create_room(self, method: MethodDescriptor, request: Any, ctx: CallContext) -> Any:
+        """With `egress`, what it asks for begins with the room, if there was none (livekit-surface.md 5.5).
+
+        LiveKit itself is never told of it: it has no egress. What cannot begin fails the call and leaves no room behind,
+        so that the same call can be made again.
+        """
+        if not request.egress.ByteSize():
+            request.ClearField("egress")
+            return await self.call(method, request, ctx)
+        wanted = type(request.egress)()
+        wanted.CopyFrom(request.egress)
+        request.ClearField("egress")
+        key = ctx.caller.key_id or ""
+        await self._egresses.check(ctx.project_id, wanted, default_key=key)
+        was_open = await self._is_open(ctx.project_id, request.name)
+        room = await self.call(method, request, ctx)
+        if not was_open:
+            try:
+                await self._egresses.begin(ctx.project_id, room.sid, room.name, wanted, default_key=key)
+            except ServiceError:
+                await self._delete(ctx.project_id, room.name)
+                raise
+        return room
 
     async def list_rooms(self, method: MethodDescriptor, request: Any, ctx: CallContext) -> Any:
         """Rooms of the project only; LiveKit lists those of all projects."""
@@ -87,12 +112,23 @@ class LiveKitRoomService:
             self._show(project_id, reply)
         return reply
 
+    async def _is_open(self, project_id: ProjectId, name: str) -> bool:
+        asked = livekit_class("ListRoomsRequest")(names=[self._names.prefix(project_id) + name])
+        answer = await self._gateway.call(
+            "livekit.RoomService/ListRooms", asked.SerializeToString(), grants=_LIST_GRANTS
+        )
+        return bool(livekit_class("ListRoomsResponse").FromString(answer).rooms)
+
+    async def _delete(self, project_id: ProjectId, name: str) -> None:
+        asked = livekit_class("DeleteRoomRequest")(room=self._names.prefix(project_id) + name)
+        with suppress(ServiceError):
+            await self._gateway.call(
+                "livekit.RoomService/DeleteRoom", asked.SerializeToString(), grants=_GRANTS["DeleteRoom"]
+            )
+
     def _check_creation(self, method: MethodDescriptor, project_id: ProjectId, request: Any) -> None:
         if method.name != "CreateRoom":
             return
-        if request.egress.ByteSize():
-            raise unavailable(NO_EGRESS)
-        request.ClearField("egress")
         if request.agents and self._names.prefix(project_id):
             # Agent workers are LiveKit's, not a project's: they would be told the room's name and given a key to it.
             raise failed_precondition("agents can be dispatched by the bootstrap project only")

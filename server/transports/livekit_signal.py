@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import structlog
@@ -17,6 +18,7 @@ from server.auth.livekit_join import JoinTokens
 from server.auth.livekit_tokens import LiveKitCaller, LiveKitTokens, bearer
 from server.errors import ServiceError
 from server.ports.livekit import LiveKitSource, SignalAnswer, SignalClient, SignalConnection, SignalRefused
+from server.services.join_egress import JoinEgress
 from server.transports.exchange import Exchange, Receive, Scope, Send, headers_of, request_id_of
 from server.transports.livekit_frames import ShownFrames
 from server.transports.livekit_http import (
@@ -45,12 +47,19 @@ class LiveKitSignal:
     """Signalling through us."""
 
     def __init__(
-        self, livekit: LiveKitSource, client: SignalClient, tokens: LiveKitTokens, joins: JoinTokens
+        self,
+        livekit: LiveKitSource,
+        client: SignalClient,
+        tokens: LiveKitTokens,
+        joins: JoinTokens,
+        egress: JoinEgress,
     ) -> None:
         self._livekit = livekit
         self._client = client
         self._tokens = tokens
         self._joins = joins
+        self._egress = egress
+        self._beginning: set[asyncio.Task[None]] = set()
 
     async def serve(self, exchange: Exchange) -> None:
         """A plain request: `/validate` says why a participant cannot join, the rest is not found."""
@@ -79,7 +88,10 @@ class LiveKitSignal:
         try:
             caller, token = await self._caller(scope, headers)
             project = caller.project_id
+            begin = await self._egress.prepare(caller)
             upstream = await self._upstream(scope, headers, caller, token)
+            if begin is not None:
+                self._begin(begin())
         except SignalRefused as refusal:
             await _deny(send, refusal.answer)
             outcome: int = refusal.answer.status
@@ -102,6 +114,12 @@ class LiveKitSignal:
     ) -> SignalConnection:
         signed = self._joins.to_livekit(caller, token, await self._livekit.address())
         return await self._client.connect(path_of(scope), _query(scope), signed, _passed(scope, headers))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Beside the call: nobody waits for a recording before joining."""
+        task = asyncio.create_task(work, name="join-egress")
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
 
     async def _validate(self, exchange: Exchange, path: str, caller: LiveKitCaller, token: str) -> None:
         signed = self._joins.to_livekit(caller, token, await self._livekit.address())
