@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from adapters.compositor.picture import Picture
 
 if TYPE_CHECKING:
-    from adapters.recorder.tap import RawPicture
+    from adapters.compositor.picture import Plane
 
 _KEPT = 8
 # So much a picture may come early or late without another being taken in its place: two clocks that tick almost
@@ -24,18 +24,30 @@ _SANE_SEC = 0.5
 _versions = itertools.count(1)
 
 
+class Decoded(Protocol):
+    """A picture as the SDK gives it (`adapters.recorder.tap.RawPicture`)."""
+
+    y: Plane
+    u: Plane
+    v: Plane
+    width: int
+    height: int
+    rotation: int
+    taken_us: int
+
+
 class Pictures:
     """Filled from a thread of the SDK, read by the one that composes. Times are seconds of `time.monotonic`."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[float, RawPicture]] = deque(maxlen=_KEPT)
+        self._waiting: deque[tuple[float, Decoded]] = deque(maxlen=_KEPT)
         self._lock = Lock()
         self._shown: Picture | None = None
         self.arrived = 0
         self.skipped = 0
         self.size = (0, 0)
 
-    def put(self, raw: RawPicture, now: float) -> None:
+    def put(self, raw: Decoded, now: float) -> None:
         taken = raw.taken_us / 1e6
         if abs(now - taken) > _SANE_SEC:
             taken = now
@@ -47,7 +59,7 @@ class Pictures:
 
     def pick(self, due: float) -> Picture | None:
         """The picture to show at `due`: the newest taken until then, but each in turn where that is nearly so."""
-        chosen: RawPicture | None = None
+        chosen: Decoded | None = None
         with self._lock:
             waiting = self._waiting
             while waiting:
@@ -77,7 +89,7 @@ class Pictures:
         self._shown = None
 
 
-def _upright(raw: RawPicture) -> Picture:
+def _upright(raw: Decoded) -> Picture:
     planes = (raw.y, raw.u, raw.v)
     if raw.rotation:
         y, u, v = (np.ascontiguousarray(np.rot90(plane, -raw.rotation)) for plane in planes)

@@ -259,6 +259,9 @@ class _Session:
             return "stopped"
         if self._room.ended:
             return self._room.ended
+        lost = self._room.lost_since
+        if lost is not None and time.monotonic() - lost > self._patience.reconnect_sec:
+            return "connection_lost"
         if self._show.over and self._room.lost_since is None:
             return "source_closed"
         return self._limit() or self._streams_over()

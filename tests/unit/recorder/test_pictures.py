@@ -1,0 +1,93 @@
+"""Which picture of a track is due."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from adapters.recorder.pictures import Pictures
+
+
+class Raw:
+    """A picture of 4 × 2 whose luma is its number, taken at `seconds`."""
+
+    def __init__(self, number: int, seconds: float, rotation: int = 0) -> None:
+        self.y = np.full((2, 4), number, np.uint8)
+        self.y[0, 0] = 255
+        self.u = self.v = np.full((1, 2), 128, np.uint8)
+        self.width, self.height, self.rotation = 4, 2, rotation
+        self.taken_us = int(seconds * 1e6)
+
+
+def filled(*seconds: float) -> Pictures:
+    pictures = Pictures()
+    for number, taken in enumerate(seconds):
+        pictures.put(Raw(number, taken), taken)
+    return pictures
+
+
+def number(pictures: Pictures, due: float) -> int:
+    picture = pictures.pick(due)
+    assert picture is not None
+    return int(picture.planes[0][1, 1])
+
+
+def test_none_before_the_first() -> None:
+    assert Pictures().pick(1.0) is None
+
+
+def test_the_first_is_shown_before_its_time() -> None:
+    pictures = filled(1.0)
+    assert number(pictures, 0.5) == 0
+    assert number(pictures, 1.5) == 0
+
+
+def test_the_newest_that_is_due() -> None:
+    pictures = filled(1.0, 1.1, 1.2, 1.3)
+    assert number(pictures, 1.25) == 2
+    assert pictures.skipped == 2
+    assert number(pictures, 1.29) == 2 or pictures.skipped == 2
+
+
+def test_the_same_picture_keeps_its_version() -> None:
+    pictures = filled(1.0)
+    first, second = pictures.pick(1.1), pictures.pick(1.2)
+    assert first is second
+
+
+def test_two_clocks_that_tick_together_show_each_picture_once() -> None:
+    """Jitter around the very moment of looking repeats and skips nothing."""
+    pictures = Pictures()
+    jitter = np.random.default_rng(1).uniform(-0.004, 0.004, 300)
+    seen = []
+    for frame in range(300):
+        pictures.put(Raw(frame % 250, frame / 30 + jitter[frame]), frame / 30 + jitter[frame])
+        seen.append(number(pictures, frame / 30))
+    assert pictures.skipped == 0
+    steps = {(after - before) % 250 for before, after in itertools.pairwise(seen)}
+    assert steps == {1}
+
+
+def test_a_foreign_clock_is_not_believed() -> None:
+    pictures = Pictures()
+    pictures.put(Raw(7, 123456.0), 1.0)
+    assert number(pictures, 1.0) == 7
+
+
+def test_old_pictures_give_way() -> None:
+    pictures = filled(*(index / 30 for index in range(100)))
+    assert len(pictures._waiting) == 8
+    assert pictures.arrived == 100
+
+
+def test_a_turned_picture_is_set_upright() -> None:
+    """A quarter turn clockwise: the upper left corner comes to the upper right."""
+    pictures = Pictures()
+    pictures.put(Raw(0, 1.0, rotation=1), 1.0)
+    picture = pictures.pick(1.0)
+    assert picture is not None
+    assert pictures.size == (2, 4)
+    assert (picture.width, picture.height) == (2, 4)
+    assert picture.planes[0].shape == (4, 2)
+    assert picture.planes[0][0, 1] == 255
