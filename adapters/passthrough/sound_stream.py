@@ -15,6 +15,7 @@ import numpy as np
 from adapters.passthrough.files import AUDIO_CLOCK, opus_duration
 from adapters.passthrough.media import Frame
 from adapters.passthrough.stream import Stream
+from adapters.passthrough.tape import Tape
 from adapters.recorder.encoders import Encoded
 from adapters.recorder.outputs.dial import trusted_context
 from adapters.recorder.outputs.streams import Streams
@@ -139,34 +140,26 @@ class _Playout:
         self._resampler = AudioResampler(format="s16", layout="stereo", rate=AUDIO_CLOCK)
         self._stream: Stream | None = None
         self._anchor = (0, 0)
-        self._blocks: list[tuple[int, NDArray[np.int16]]] = []
-        self._taken = 0
+        self._tape = Tape()
 
     def put(self, stream: Stream, frame: Frame, now: int) -> None:
         position = self._anchor[0] + frame.timestamp - self._anchor[1]
-        if stream is not self._stream or not self._taken - opus_duration(frame.data) < position < now + _FAR:
+        if (
+            stream is not self._stream
+            or not self._tape.taken - opus_duration(frame.data) < position < now + _FAR
+        ):
             # Also where the sender's clock has drifted away from ours.
             self._stream, position = stream, now
             self._anchor = (now, frame.timestamp)
-        samples = self._decode(frame.data)
-        if len(samples):
-            self._blocks.append((position, samples))
+        self._tape.put(position, self._decode(frame.data))
 
     def take(self, until: int) -> NDArray[np.int16] | None:
         """What lies between the last call's `until` and this one's."""
-        if until <= self._taken:
+        count = until - self._tape.taken
+        if count <= 0:
             return None
-        begin, self._taken = self._taken, until
-        out = np.zeros((until - begin, 2), "<i2")
-        kept = []
-        for position, samples in self._blocks:
-            first, last = max(position, begin), min(position + len(samples), until)
-            if first < last:
-                out[first - begin : last - begin] = samples[first - position : last - position]
-            if position + len(samples) > until:
-                kept.append((position, samples))
-        self._blocks = kept
-        return out
+        samples = self._tape.take(until)
+        return samples if samples is not None else np.zeros((count, 2), np.int16)
 
     def _decode(self, data: bytes) -> NDArray[np.int16]:
         from av import FFmpegError, Packet

@@ -91,13 +91,15 @@ class Presence:
     kind: str
     start_ns: int
     end_ns: int = 0
+    joined_at_ms: int = 0
 
 
 @dataclass(slots=True)
 class RecordedRoom:
     """Everything that is known of a recorded part of a room, in the order in which it happened.
 
-    `speaking` holds levels (0–1) by identity from a moment on; `pauses` pairs of moments; `gaps` lost connections.
+    `speaking` holds levels (0–1) by identity from a moment on; `pauses` are pairs of moments between which
+    nothing is to be shown, also where one part ended and the next had not begun; `gaps` are lost connections.
     """
 
     people: list[Presence] = field(default_factory=list)
@@ -145,12 +147,15 @@ class _Part:
         self._open_gap = 0
 
     def read(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        last = 0
+        before = last = self._room.end_ns
         for line in lines:
             at = int(line["at"])
             if line["event"] != "clock":
                 self._room.start_ns = self._room.start_ns or at
                 last = max(last, at)
+            if before and line["event"] == "file":
+                self._room.pauses.append((before, at))
+                before = 0
             handler = getattr(self, f"_on_{line['event']}", None)
             if handler is not None:
                 handler(at, line)
@@ -190,7 +195,7 @@ class _Part:
                 stretch.at_ns += shifts.get((name, index), usual) - usual
 
     def _on_arrived(self, at: int, line: Mapping[str, Any]) -> None:
-        stay = Presence(line["identity"], line["name"], line["kind"], at)
+        stay = Presence(line["identity"], line["name"], line["kind"], at, joined_at_ms=line["joined_at_ms"])
         self._here[stay.identity] = stay
         self._room.people.append(stay)
 

@@ -1,0 +1,151 @@
+"""A room recorded track by track becomes, afterwards, what a live composition would have been."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.passthrough.timeline import read_timelines
+from adapters.recorder.process import RecorderPool
+from adapters.recorder.recompose import NothingRecorded, compose_tracks
+from server.domain.egress import AudioEncoding, Encoding, RoomTracksSource, VideoEncoding
+from server.domain.layout import Rect, StageTrack, arrange
+from server.ports.recorder import Active, Ended, Finish, NewOrders, RecorderPlan, TrackSeen
+from tests.conftest import Eventually
+from tests.integration.recorder.stage import SMALL, Footage, plan_for, recording
+from tests.people import People, Person
+from tests.servers.livekit import LiveKitServer
+
+QUICK = Encoding(VideoEncoding(width=320, height=180, fps=20, kbps=500), AudioEncoding())
+
+
+def plan_of(livekit: LiveKitServer, room: str, folder: Path, **more: Any) -> RecorderPlan:
+    return plan_for(
+        livekit, room, folder, RoomTracksSource(), encoding=Encoding(None, None), container="", **more
+    )
+
+
+def halves(width: int, height: int) -> list[Rect]:
+    tracks = [StageTrack(name, name, name, "camera", 320, 180) for name in ("ann", "bob")]
+    return [tile.rect for tile in arrange("grid", tracks, None, width, height)]
+
+
+async def test_two_people_side_by_side(
+    livekit: LiveKitServer,
+    people: People,
+    pool: RecorderPool,
+    room: str,
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    """RC-40: every frame in its tile, sound and picture together, as long as the room was recorded."""
+    for name, codec in (("ann", "h264"), ("bob", "vp9")):
+        await people.join(Person(name, codec=codec, fps=15, hz=1000 if name == "ann" else 1400), room)
+    timeline = tmp_path / "timeline-000.json"
+    async with recording(pool, plan_of(livekit, room, tmp_path)) as run:
+        await run.hears(Active)
+        await eventually(lambda: timeline.read_text().count('"clock"') >= 4, within=30)
+        await run.records(2.0)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    target = tmp_path / "out" / "room.mp4"
+    target.parent.mkdir()
+    done: list[float] = []
+    finished = await compose_tracks(tmp_path, target, "grid", SMALL, "mp4", done.append)
+    assert done == sorted(done)
+    assert done[-1] == 1.0
+    footage = Footage.read(target)
+    story = read_timelines(tmp_path)
+    seconds = (story.end_ns - min(file.start_ns for file in story.files)) / 1e9
+    assert abs(finished.duration_ms / 1000 - seconds) < 0.1
+    assert abs(len(footage.lumas) - seconds * 30) <= 2
+    for rect in halves(640, 360):
+        numbers = [number for number in footage.numbers(rect)[30:] if number is not None]
+        assert len(numbers) > 0.95 * len(footage.lumas[30:])
+        assert all(0 <= later - earlier < 15 for earlier, later in itertools.pairwise(numbers))
+        # The publisher's own offset is in it.
+        offsets = footage.offsets(rect)[1:-1]
+        assert len(offsets) >= 2
+        assert all(abs(offset) < 0.12 for offset in offsets)
+    assert [path.name for path in target.parent.iterdir()] == ["room.mp4"]
+
+
+async def test_a_killed_and_a_paused_recording_are_cut_together(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """RC-40, EG-40: two parts, a pause in the second: all of it is one composition without holes."""
+    await people.join(Person("ann", codec="h264", fps=15), room)
+    async with recording(pool, plan_of(livekit, room, tmp_path)) as run:
+        await run.records(2.5)
+        os.kill(run.recorder.pid, signal.SIGKILL)
+    async with recording(pool, plan_of(livekit, room, tmp_path, part=1)) as run:
+        await run.records(1.0)
+        await run.recorder.send(NewOrders(paused="cut"))
+        await run.records(1.5)
+        await run.recorder.send(NewOrders())
+        await run.records(1.0)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    story = read_timelines(tmp_path)
+    assert len(story.pauses) == 2
+    target = tmp_path / "room.webm"
+    encoding = Encoding(VideoEncoding("vp9", 320, 180, 15, 400), AudioEncoding("opus", 96, 48_000))
+    finished = await compose_tracks(tmp_path, target, "single-speaker", encoding, "webm", lambda _: None)
+    paused = sum(end - start for start, end in story.pauses)
+    whole = story.end_ns - min(file.start_ns for file in story.files)
+    assert abs(finished.duration_ms - (whole - paused) / 1e6) < 150
+    numbers = [number for number in Footage.read(target).numbers() if number is not None]
+    assert numbers == sorted(numbers)
+    assert max(b - a for a, b in itertools.pairwise(numbers)) > 15
+
+
+async def test_sound_alone(
+    livekit: LiveKitServer,
+    people: People,
+    pool: RecorderPool,
+    room: str,
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    await people.join(Person("ann", video=False), room)
+    async with recording(pool, plan_of(livekit, room, tmp_path)) as run:
+        await eventually(lambda: run.all(TrackSeen))
+        await run.records(3.2)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    target = tmp_path / "room.ogg"
+    encoding = Encoding(None, AudioEncoding("opus", 64, 48_000))
+    await compose_tracks(tmp_path, target, "grid", encoding, "ogg", lambda _: None)
+    assert len(Footage.read(target).beeps()) >= 2
+
+
+async def test_a_stopped_composition_leaves_nothing(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    await people.join(Person("ann", codec="vp8", fps=15, audio=False), room)
+    async with recording(pool, plan_of(livekit, room, tmp_path)) as run:
+        await run.records(2.0)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    before = {path.name for path in tmp_path.iterdir()}
+    begun = asyncio.Event()
+    composing = asyncio.create_task(
+        compose_tracks(tmp_path, tmp_path / "room.mp4", "grid", QUICK, "mp4", lambda _: begun.set())
+    )
+    await begun.wait()
+    composing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await composing
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+async def test_a_folder_without_media_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "timeline-000.json").write_text('{"at":1,"event":"joined","room":"RM"}\n')
+    with pytest.raises(NothingRecorded):
+        await compose_tracks(tmp_path, tmp_path / "room.mp4", "grid", QUICK, "mp4", lambda _: None)
