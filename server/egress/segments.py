@@ -261,6 +261,10 @@ def _trimmed(path: Path) -> float:
 
 
 def _duration(scan: SegmentScan) -> float:
-    ends = [pts for pts in (scan.video_last_pts, scan.audio_end_pts) if pts is not None]
-    begins = [pts for pts in (scan.video_first_pts, scan.audio_first_pts) if pts is not None]
-    return (max(ends) - min(begins)) / CLOCK if ends and begins else 0.0
+    if scan.video_first_pts is not None and scan.video_last_pts is not None and scan.video_frames > 1:
+        shown = scan.video_last_pts - scan.video_first_pts
+        # The last picture lasts as long as the others.
+        return shown * scan.video_frames / (scan.video_frames - 1) / CLOCK
+    if scan.audio_first_pts is not None and scan.audio_end_pts is not None:
+        return (scan.audio_end_pts - scan.audio_first_pts) / CLOCK
+    return 0.0
