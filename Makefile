@@ -12,7 +12,7 @@ NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 FOUND_PYTHON = $(shell for p in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	$$p $(NEW_ENOUGH) >/dev/null 2>&1 && { echo $$p; exit 0; }; done; echo $(PYTHON))
 
-.PHONY: help setup livekit demo serve test check lint types layers protos breaking verify generate format bench lock
+.PHONY: help setup livekit demo serve test soak check lint types layers protos breaking verify generate format bench lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ serve: setup livekit ## start the server on its embedded defaults
 
 test: setup livekit ## run every test this machine can run (PYTEST_ARGS to change how)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: setup livekit ## run the tests that are too long for every day, at their full scale
+	@SOAK=1 $(BIN)/python -m pytest -n 0 tests/e2e/test_livekit_outage.py tests/contract/test_claims_under_fire.py
 
 check: lint types layers protos breaking verify ## all of the following up to verify; what CI runs before the tests
 

@@ -79,10 +79,11 @@ class BaxServer:
         return clean_environment({"BAX_DATA_DIR": str(self.data_dir), **self._settings})
 
     def start(self) -> None:
-        """Returns when it is ready; the ports are free ones."""
+        """Returns when it is ready; the ports are free ones, unless `http_port` was given."""
         self._runs += 1
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        command = [*BAX, "serve", "--role", self._role, "--http-port", "0", "--grpc-port", "0"]
+        ports = ["--http-port", self._settings.get("BAX_HTTP_PORT", "0"), "--grpc-port", "0"]
+        command = [*BAX, "serve", "--role", self._role, *ports]
         with self._output("out").open("wb") as out, self._output("err").open("wb") as err:
             self._process = subprocess.Popen(
                 command,

@@ -67,6 +67,18 @@ def test_patterns_match_what_they_say(pattern: str, name: str, expected: bool) -
     assert wants(("track.published", pattern), name) is expected
 
 
+@pytest.mark.parametrize("feature", ["categorization", "moderation"])
+def test_the_start_of_standalone_ai_jobs_has_an_event_of_its_own(feature: str) -> None:
+    """WB-09, WB-12: it can be asked for by name and by group, and is none of the conversion's."""
+    name = f"{feature}.started"
+
+    assert name in BAXSTREAM_EVENTS
+    assert check_patterns([name, f"{feature}.*"]) == (name, f"{feature}.*")
+    assert wants([f"{feature}.*"], name)
+    assert not wants(["video.*", f"{feature}.completed"], name)
+    assert rtcstack_names(name) == ()
+
+
 def test_no_pattern_is_every_event_and_repeats_are_dropped() -> None:
     assert check_patterns([]) == ("*",)
     assert check_patterns(["video.*", "room.started", "video.*"]) == ("video.*", "room.started")
