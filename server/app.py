@@ -232,9 +232,7 @@ async def open_backend(
         worker = None
         if with_worker:
             works = egress_works(egress_base)
-            workshop = _workshop(
-                settings, database, storage, fetcher, spool, egress.files, clock, patience
-            )
+            workshop = _workshop(settings, database, storage, fetcher, spool, egress.files, clock, patience)
             worker = Worker(
                 engine=engine,
                 handlers=(ConversionHandler(workshop), *works.handlers),
@@ -355,6 +353,7 @@ def _engine_options(settings: Settings) -> EngineOptions:
         weight_of=lambda job: job.spec.get("cores", 1.0) if job.kind == EGRESS_KIND else 1.0,
         typical_weight={EGRESS_KIND: TYPICAL_CORES},
         offered=(EGRESS_KIND,),
+        endless=(EGRESS_KIND,),
         lease_sec=settings.lease_sec,
     )
 

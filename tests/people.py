@@ -63,7 +63,7 @@ class People:
     """The parent's side: everybody who joins through one of these lives in one process, which ends with the block."""
 
     def __init__(self, server: LiveKitServer) -> None:
-        self._address = server.address
+        self.address = server.address
         self._process: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
 
@@ -96,7 +96,7 @@ class People:
     async def join(self, person: Person, room: str) -> dict[str, str]:
         """Returns the sids of what they publish by now: `{"video": …, "audio": …}`."""
         answer: dict[str, str] = await self._ask(
-            do="join", url=self._address.public_url, token=self._token(person, room), person=asdict(person)
+            do="join", url=self.address.public_url, token=self._token(person, room), person=asdict(person)
         )
         return answer
 
@@ -125,7 +125,7 @@ class People:
         grants = VideoGrants(
             room_join=True, room=room, hidden=person.hidden, can_update_own_metadata=True, can_subscribe=False
         )
-        token = AccessToken(self._address.api_key, self._address.api_secret)
+        token = AccessToken(self.address.api_key, self.address.api_secret)
         token = token.with_identity(person.identity).with_grants(grants).with_ttl(timedelta(hours=2))
         if person.kind != "standard":
             token = token.with_kind(person.kind)  # type: ignore[arg-type]

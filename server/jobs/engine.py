@@ -45,7 +45,8 @@ class EngineOptions:
 
     Each job weighs what `weight_of` says, by default 1, so that `concurrency` is their number. What the next one will
     weigh is known only when it is claimed: `typical_weight` (by kind, default 1) is what must be free before. What a
-    worker carries of `offered` kinds is told to the others, so that an API refuses what nobody could take.
+    worker carries of `offered` kinds is told to the others, so that an API refuses what nobody could take. Jobs of `endless`
+    kinds would use up any grace for nothing: a drain hands them over at once.
 
     A worker not heard from for `lease_sec` loses its jobs. `look_sec` is the pace of looking for such, and for work
     whose wake-up got lost. `stop_grace_sec` is how long a handler may take to leave once `stop` is set.
@@ -56,6 +57,7 @@ class EngineOptions:
     weight_of: Callable[[Job], float] = lambda job: 1.0  # noqa: ARG005 - the signature of all others
     typical_weight: Mapping[str, float] = field(default_factory=dict)
     offered: tuple[str, ...] = ()
+    endless: tuple[str, ...] = ()
     lease_sec: float = 15.0
     look_sec: float = 2.0
     stop_grace_sec: float = 10.0
@@ -135,6 +137,9 @@ class LeaseJobEngine:
         if self._claiming is not None:
             await _end(self._claiming, _LAST_WRITE_SEC)
         await self._withdraw()
+        for run in self._runs:
+            if run.job.kind in self._options.endless:
+                run.stop.set()
         await self._wait_for_runs(grace_sec)
         for run in self._runs:
             run.stop.set()

@@ -41,6 +41,14 @@ class Stage:
         for person in people:
             await self.people.join(person, self.room)
 
+    async def delete_room(self) -> None:
+        """In LiveKit itself: the server may be away."""
+        from livekit import api
+
+        address = self.people.address
+        async with api.LiveKitAPI(address.url, address.api_key, address.api_secret) as livekit:
+            await livekit.room.delete_room(api.DeleteRoomRequest(room=self.room))
+
     async def start(self, **wanted: Any) -> dict[str, Any]:
         """`POST /v1/egress/start`, waited for until it records."""
         egress: dict[str, Any] = await self.call(
