@@ -35,11 +35,12 @@ from server.domain.objects import CapabilitySigner
 from server.domain.project import S3Config
 from server.domain.room_names import RoomNames
 from server.egress.auto import AutoEgressWatch
-from server.egress.board import OrdersBoard
+from server.egress.board import OrdersBoard, StirringFeed
 from server.egress.capacity import Capacity
 from server.egress.control import EgressControl
 from server.egress.delivery import delivery_kind
 from server.egress.events import EgressEvents
+from server.egress.leftovers import EgressSweep
 from server.egress.recording_files import RecordingFiles
 from server.egress.room_egress_watch import RoomEgressWatch
 from server.egress.storage_choice import StorageChoices, StoragePolicy
@@ -49,7 +50,7 @@ from server.jobs.engine import EngineOptions, LeaseJobEngine
 from server.livekit import LiveKitSide, livekit_behind, open_livekit, request_reader
 from server.maintenance import Maintenance
 from server.observability.work_metrics import WorkMetrics
-from server.ports.jobs import JobHandler
+from server.ports.jobs import ChangeFeed, JobHandler
 from server.ports.rooms import RoomListing
 from server.rooms.reconcile import Reconciler
 from server.services.conversions import ConversionPolicy, VideoConversions
@@ -165,11 +166,12 @@ async def open_backend(
         metrics = WorkMetrics()
         relay = _relay(settings, database, sender, clock, metrics)
         recorder = OutboxRecorder(relay.wake)
+        board = OrdersBoard()
         engine = LeaseJobEngine(
             database,
             recorder,
             clock,
-            change_feed(settings.database),
+            _feed(settings.database, board),
             _engine_options(settings),
             metrics=metrics,
         )
@@ -181,7 +183,6 @@ async def open_backend(
             settings, database.secret_box, http_url=local_url, follow_only=local_url is None
         )
         names = RoomNames(started.project_id)
-        board = OrdersBoard()
         egress_storage = StorageChoices(_storage_policy(settings))
         egress_watchers = (EgressEvents(recorder, clock), LiveKitEgressEvents(relay.wake, clock))
 
@@ -246,7 +247,10 @@ async def open_backend(
                     objects,
                     workshop.folder,
                     settings.data_dir / "uploads",
-                    sweeps=(LeftoverSweep(database, storage, clock),),
+                    sweeps=(
+                        LeftoverSweep(database, storage, clock),
+                        EgressSweep(database, egress_base.folder, delivery_kind(egress_base.folder)),
+                    ),
                 ),
                 reconciler=livekit.reconciler,
             )
@@ -272,6 +276,12 @@ async def open_backend(
             metrics=metrics,
             worker=worker,
         )
+
+
+def _feed(database: str, board: OrdersBoard) -> ChangeFeed:
+    feed = change_feed(database)
+    # SQLite's feed tells of every commit; its API and worker are one process, where the board is told anyway.
+    return feed if database.startswith("sqlite") else StirringFeed(feed, board)
 
 
 def _keyring(settings: Settings) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from server.ports.jobs import ChangeFeed
 
 
 class OrdersBoard:
@@ -34,3 +36,23 @@ class OrdersBoard:
             self._watching[egress_id].discard(stirred)
             if not self._watching[egress_id]:
                 del self._watching[egress_id]
+
+
+class StirringFeed:
+    """A `ChangeFeed` that stirs a board too: orders that another process gave are seen at once."""
+
+    def __init__(self, feed: ChangeFeed, board: OrdersBoard) -> None:
+        self._feed = feed
+        self._board = board
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Calls `wake` in the running event loop after each change."""
+
+        def woken() -> None:
+            wake()
+            self._board.stir()
+
+        self._feed.start(woken)
+
+    async def stop(self) -> None:
+        await self._feed.stop()

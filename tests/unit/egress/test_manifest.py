@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
-from server.domain.egress import ParticipantSource, TrackSource, WebSource
+from server.domain.egress import ParticipantSource, Source, TrackSource, WebSource
 from server.egress.journal import Reported
 from server.egress.manifest import (
     ManifestObject,
@@ -21,7 +22,7 @@ from server.ports.recorder import Join, Joined, Measured, TrackSeen
 from tests.unit.egress.capturing import BEGAN, SECOND, egress_of, footage_of
 
 FILE = ManifestObject("recordings/rec_1.mp4", 5, "abc", "https://host/recordings/rec_1.mp4")
-PAUSE = {"startMs": 1000, "durationMs": 500, "reason": "PAUSED"}
+PAUSE: Mapping[str, int | str] = {"startMs": 1000, "durationMs": 500, "reason": "PAUSED"}
 
 
 def test_the_shape_is_the_designs() -> None:
@@ -143,7 +144,7 @@ def test_livekits_form_names_the_source() -> None:
     footage = footage_of((0, Measured(1000), ""))
     footage.apply(Reported(0, Joined("RM_1", "alice", "TR_1", "video", "camera", "webm")))
     plan = egress_of().plan
-    sources = {
+    sources: dict[str, tuple[Source, str]] = {
         "url": (WebSource("https://page"), "https://page"),
         "publisher_identity": (ParticipantSource("alice"), "alice"),
         "track_source": (TrackSource("TR_1"), "camera"),
