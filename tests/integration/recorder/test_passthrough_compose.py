@@ -18,10 +18,12 @@ from server.domain.egress import AudioEncoding, Encoding, RoomTracksSource, Vide
 from server.domain.layout import Rect, StageTrack, arrange
 from server.ports.recorder import Active, Ended, Finish, NewOrders, RecorderPlan, TrackSeen
 from tests.conftest import Eventually
-from tests.integration.recorder.stage import SMALL, Footage, plan_for, recording
+from tests.integration.recorder.stage import Footage, plan_for, recording
 from tests.people import People, Person
 from tests.servers.livekit import LiveKitServer
 
+# Two tiles that show a picture of 16:9 nearly whole.
+WIDE = Encoding(VideoEncoding(width=640, height=180, kbps=1500), AudioEncoding())
 QUICK = Encoding(VideoEncoding(width=320, height=180, fps=20, kbps=500), AudioEncoding())
 
 
@@ -57,7 +59,7 @@ async def test_two_people_side_by_side(
     target = tmp_path / "out" / "room.mp4"
     target.parent.mkdir()
     done: list[float] = []
-    finished = await compose_tracks(tmp_path, target, "grid", SMALL, "mp4", done.append)
+    finished = await compose_tracks(tmp_path, target, "grid", WIDE, "mp4", done.append)
     assert done == sorted(done)
     assert done[-1] == 1.0
     footage = Footage.read(target)
@@ -65,7 +67,7 @@ async def test_two_people_side_by_side(
     seconds = (story.end_ns - min(file.start_ns for file in story.files)) / 1e9
     assert abs(finished.duration_ms / 1000 - seconds) < 0.1
     assert abs(len(footage.lumas) - seconds * 30) <= 2
-    for rect in halves(640, 360):
+    for rect in halves(640, 180):
         numbers = [number for number in footage.numbers(rect)[30:] if number is not None]
         assert len(numbers) > 0.95 * len(footage.lumas[30:])
         assert all(0 <= later - earlier < 15 for earlier, later in itertools.pairwise(numbers))
