@@ -91,7 +91,8 @@ class Encoders:
             self.video = _add_video(self._host, video, keys, vbv_sec)
         if audio is not None and audio.codec != "pcm":
             self.audio = _add_audio(self._host, audio)
-        self._host.start_encoding()
+        if self._host.streams:
+            self._host.start_encoding()
         self._samples = 0
 
     def encode_video(self, frame: av.VideoFrame, number: int, *, key: bool) -> Iterator[Encoded]:

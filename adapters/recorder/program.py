@@ -54,7 +54,11 @@ class Program:
             else KeyFrames(())
         )
         vbv = min(float(plan.segment_sec), _MAX_VBV_SEC) if plan.segment_sec else _DEFAULT_VBV_SEC
-        self._encoders = Encoders(video, audio, keys=keys, vbv_sec=vbv)
+        # Images alone need no encoder.
+        encodes = bool(plan.container or plan.segment_sec or plan.streams)
+        self._encoders = Encoders(
+            video if encodes else None, audio if encodes else None, keys=keys, vbv_sec=vbv
+        )
         present = {"video": self._encoders.video, "audio": self._encoders.audio}
         self._medias = [media for media, stream in present.items() if stream is not None]
         self._interleaver = Interleaver(self._medias)
@@ -80,6 +84,8 @@ class Program:
         if self._images is not None and self._writer is not None:
             for still in self._images.take(frame, number):
                 self._writer.put(still)
+        if self._encoders.video is None:
+            return
         # At most one a second: a destination that comes and goes must not cost the others their quality.
         key = number - self._last_key >= self._fps and self._streams.take_key_request()
         if key:

@@ -20,6 +20,13 @@ class LinkError(Exception):
         self.code = code
 
 
+class HungUp(LinkError):
+    """The other side ended the connection."""
+
+    def __init__(self) -> None:
+        super().__init__(FAILED, "The destination closed the connection.")
+
+
 class Link(Protocol):
     """Used by one thread; every method ends within seconds. All raise LinkError."""
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from adapters.recorder.encoders import Encoded
 from adapters.recorder.outputs import amf
 from adapters.recorder.outputs.flv import AUDIO_TAG, VIDEO_TAG, Headers, tag
-from adapters.recorder.outputs.link import AUTH_FAILED, FAILED, TIMEOUT, LinkError
+from adapters.recorder.outputs.link import AUTH_FAILED, FAILED, TIMEOUT, HungUp, LinkError
 from adapters.recorder.outputs.tcp import STALL_SEC, Resolve, Tcp
 
 ANSWER_SEC = 5.0
@@ -29,6 +29,7 @@ _MAX_MESSAGE = 1 << 20
 _SET_CHUNK, _ABORT, _ACK, _USER, _WINDOW, _BANDWIDTH = 1, 2, 3, 4, 5, 6
 _DATA, _COMMAND = 18, 20
 _PING, _PONG = 6, 7
+_REFUSED = "The destination refused the application or the stream key."
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class RtmpLink:
         for values in self._commands():
             if len(values) > 1 and values[1] == transaction:
                 if values[0] == "_error":
-                    raise LinkError(AUTH_FAILED, "The destination refused the application or the stream key.")
+                    raise LinkError(AUTH_FAILED, _REFUSED)
                 if values[0] == "_result":
                     return values[3] if len(values) > 3 else None
         raise AssertionError("unreachable")
@@ -142,13 +143,9 @@ class RtmpLink:
                     self._control(kind, body)
             try:
                 self._received.raw += self._tcp.read(deadline)
-            except LinkError as error:
+            except HungUp:
                 # Servers that know no better way close the connection on a wrong application or key.
-                if error.code == FAILED:
-                    raise LinkError(
-                        AUTH_FAILED, "The destination refused the application or the stream key."
-                    ) from None
-                raise
+                raise LinkError(AUTH_FAILED, _REFUSED) from None
 
     def _start_media(self) -> None:
         stream = int(self._stream)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from adapters.recorder.encoders import Encoded
-from adapters.recorder.outputs.link import AUTH_FAILED, FAILED, Link, LinkError
+from adapters.recorder.outputs.link import AUTH_FAILED, FAILED, HungUp, Link, LinkError
 from server.domain.egress import Destination
 from server.ports.recorder import StreamReport
 
@@ -126,7 +126,7 @@ class Stream:
 
     def _told(self, error: LinkError) -> LinkError:
         """Many servers take any key, and hang up when they have looked at it."""
-        if self._proven or error.code != FAILED:
+        if self._proven or not isinstance(error, HungUp):
             return error
         return LinkError(AUTH_FAILED, f"{error} The application or the stream key may be wrong.")
 

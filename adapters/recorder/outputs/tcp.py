@@ -12,7 +12,7 @@ import termios
 import time
 from collections.abc import Callable, Sequence
 
-from adapters.recorder.outputs.link import CONNECTION_REFUSED, FAILED, TIMEOUT, LinkError
+from adapters.recorder.outputs.link import CONNECTION_REFUSED, FAILED, TIMEOUT, HungUp, LinkError
 
 CONNECT_SEC = 5.0
 STALL_SEC = 10.0
@@ -95,7 +95,7 @@ class Tcp:
             except ssl.SSLWantReadError:
                 self._wait(select.POLLIN, deadline)
             except OSError:
-                raise LinkError(FAILED, "The connection to the destination was lost.") from None
+                raise HungUp from None
             else:
                 self.written += sent
                 rest = rest[sent:]
@@ -114,9 +114,9 @@ class Tcp:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return b""
         except OSError:
-            raise LinkError(FAILED, "The connection to the destination was lost.") from None
+            raise HungUp from None
         if not data:
-            raise LinkError(FAILED, "The destination closed the connection.")
+            raise HungUp
         return data
 
     def delivered(self) -> int:

@@ -107,6 +107,10 @@ class LiveFeed:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Finishes the program. From a thread where the event loop serves a destination."""
         self._stop.set()
         self._thread.join(30)
 
