@@ -22,6 +22,7 @@ from server.egress.delivery import DeliveryHandler, Shipping, delivery_kind
 from server.egress.door import RoomDoor
 from server.egress.events import EgressWatcher
 from server.egress.handler import EgressHandler
+from server.egress.recording_files import RecordingFiles
 from server.egress.storage import EgressStorages
 from server.egress.storage_choice import StoragePolicy
 from server.egress.take import TakeLimits
@@ -64,9 +65,10 @@ class EgressBase:
 
 @dataclass(frozen=True, slots=True)
 class EgressSide:
-    """`service` answers `baxcloud.v1.EgressService`; `watch` starts the egresses that projects' rules ask for."""
+    """`service` answers `baxcloud.v1.EgressService`, `files` finds recordings, `watch` starts what projects' rules want."""
 
     service: EgressService
+    files: RecordingFiles
     watch: AutoEgressWatch
 
 
@@ -87,14 +89,14 @@ def egress_side(base: EgressBase) -> EgressSide:
     compositions = Compositions(base.control, base.names, check_url)
     watch = AutoEgressWatch(base.database, compositions, base.clock)
     egresses = Egresses(base.database, base.control, compositions, base.clock)
-    storages = EgressStorages(base.database, base.storage, base.policy)
+    files = RecordingFiles(base.database, EgressStorages(base.database, base.storage, base.policy))
     service = EgressService(
         egresses,
-        Recordings(base.database, egresses, storages, base.clock),
+        Recordings(base.database, egresses, files, base.clock),
         AutoEgressRules(base.database, compositions, base.clock, watch.stir),
         RoomRecordings(base.database, base.control, compositions, base.clock),
     )
-    return EgressSide(service, watch)
+    return EgressSide(service, files, watch)
 
 
 def egress_works(base: EgressBase) -> EgressWorks:

@@ -146,6 +146,16 @@ class LocalStore:
     async def get_bytes(self, key: str) -> bytes:
         return await self._run(self._path(key).read_bytes)
 
+    async def get_file(self, key: str, path: Path) -> None:
+        """Links the object where it can, so `path` must not be written in place afterwards."""
+        source = self._path(key)
+
+        def bring() -> None:
+            path.unlink(missing_ok=True)
+            _link_or_copy(source, path)
+
+        await self._run(bring)
+
     async def list(self, folder: str = "") -> tuple[StoredObject, ...]:
         return await self._run(lambda: self._list(folder))
 

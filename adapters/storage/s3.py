@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from adapters.storage.s3_client import EndpointRefused, S3Connection, S3Options, run_stoppable
+from adapters.storage.s3_download import read_object
 from server.domain.objects import PLAYLIST_TYPE, cache_control, is_growing, key_problem, s3_url
 from server.domain.project import S3Config
 from server.ports.storage import StorageError, StoredObject
@@ -175,6 +176,17 @@ class S3Store:
             return data
 
         return await self._call("download", read)
+
+    async def get_file(self, key: str, path: Path) -> None:
+        full, stop = self._full(key), threading.Event()
+
+        def passing(text: str) -> StorageError:
+            return self._error(f"download: {text}", retryable=True)
+
+        def read() -> None:
+            read_object(self._client, self._bucket, full, path, stop=stop, error=passing)
+
+        await self._call("download", read, stop=stop)
 
     async def list(self, folder: str = "") -> tuple[StoredObject, ...]:
         start = self._prefix + folder

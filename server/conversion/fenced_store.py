@@ -57,6 +57,9 @@ class FencedStore:
     async def get_bytes(self, key: str) -> bytes:
         return await self._store.get_bytes(key)
 
+    async def get_file(self, key: str, path: Path) -> None:
+        await self._store.get_file(key, path)
+
     async def list(self, folder: str = "") -> tuple[StoredObject, ...]:
         return await self._store.list(folder)
 

@@ -37,6 +37,7 @@ from server.errors import Code, ServiceError
 from server.ports.encoder import Encoder, EncodeReport
 from server.ports.fetch import DownloadError, SourceFetcher
 from server.ports.jobs import JobFailed, JobRun, JobStopped, RetryLater
+from server.ports.recordings import RecordingReader
 from server.ports.spool import UploadSpool
 from server.ports.storage import ObjectStorage, ObjectStore, StorageError
 from server.ports.unit_of_work import Database, UnitOfWork
@@ -68,6 +69,7 @@ class Workshop:
     storage: ObjectStorage
     fetcher: SourceFetcher
     spool: UploadSpool
+    recordings: RecordingReader
     encoder: Encoder
     clock: Clock
     folder: Path
@@ -258,12 +260,31 @@ class _Conversion:
         kept = self._job_folder / "source"
         if not await asyncio.to_thread(kept.exists):
             self.progress.enter(DOWNLOADING)
-            fetched = await self._shop.fetcher.fetch(
-                spec.input_url, self._folder / "input", on_progress=self.progress.downloaded
-            )
+            fetched = await self._fetch(spec, self._folder / "input")
             # Only whole files get this name, so the next attempt may rely on it.
-            await asyncio.to_thread(fetched.path.replace, kept)
+            await asyncio.to_thread(fetched.replace, kept)
         return kept
+
+    async def _fetch(self, spec: ConversionSpec, target: Path) -> Path:
+        if spec.recording_id is None:
+            fetched = await self._shop.fetcher.fetch(
+                spec.input_url, target, on_progress=self.progress.downloaded
+            )
+            return fetched.path
+        try:
+            await self._shop.recordings.fetch(self._run.job.project_id, spec.recording_id, target)
+        except StorageError as error:
+            if error.retryable:
+                raise RetryLater(
+                    "DOWNLOAD_FAILED", str(error), delay_sec=self._shop.retry_delay_sec
+                ) from error
+            raise DownloadError(str(error)) from error
+        except ServiceError as error:
+            if error.code is Code.UNAVAILABLE:
+                raise
+            # It was there when the job was accepted.
+            raise DownloadError(error.message) from error
+        return target
 
     async def _playable(self, store: ObjectStore, spec: ConversionSpec) -> None:
         await self._run.save(result=_addresses(store, spec), playable_at=self._shop.clock.now())

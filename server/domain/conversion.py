@@ -14,6 +14,7 @@ from server.ports.storage import StorageTarget
 
 DEFAULT_FFMPEG_PRESET = "fast"
 DEFAULT_HLS_TIME = 2.0
+RECORDING_SCHEME = "recording://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,13 @@ class ConversionSpec:
     @property
     def is_upload(self) -> bool:
         return self.input_url.startswith("upload://")
+
+    @property
+    def recording_id(self) -> str | None:
+        """The recording that is converted, None for other sources."""
+        if not self.input_url.startswith(RECORDING_SCHEME):
+            return None
+        return self.input_url.removeprefix(RECORDING_SCHEME)
 
     def to_json(self) -> dict[str, Any]:
         """REST spelling, since webhook payloads show parts of it."""

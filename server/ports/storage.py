@@ -58,6 +58,14 @@ class ObjectStore(Protocol):
     async def put_bytes(self, key: str, data: bytes, *, content_type: str) -> None: ...
     async def get_bytes(self, key: str) -> bytes: ...
 
+    async def get_file(self, key: str, path: Path) -> None:
+        """Brings the object to a local file, without reading it into memory. Overwrites.
+
+        The data directory may make it a hard link to the object: read or delete it later, don't write into it.
+        """
+        ...
+
+
     async def list(self, folder: str = "") -> tuple[StoredObject, ...]:
         """All objects whose key starts with `folder`, in key order."""
         ...

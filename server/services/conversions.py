@@ -15,11 +15,12 @@ from generated.baxcloud.v1 import video_conversion_pb2 as pb
 from server.clock import Clock
 from server.context import CallContext
 from server.conversion.leftovers import remove_leftovers
-from server.domain.conversion import DEFAULT_FFMPEG_PRESET, DEFAULT_HLS_TIME, ConversionSpec
+from server.domain.conversion import DEFAULT_FFMPEG_PRESET, DEFAULT_HLS_TIME, RECORDING_SCHEME, ConversionSpec
 from server.domain.job import CONVERSION_KIND, Job, JobStatus, NewJob
 from server.domain.ladder import DEFAULT_FORMATS
 from server.domain.objects import effective_s3
 from server.domain.project import S3Config
+from server.egress.recording_files import RecordingFiles
 from server.errors import Code, ServiceError, failed_precondition, invalid, not_found, unavailable
 from server.ids import JobId, ProjectId, derived_job_id, new_job_id
 from server.ports.fetch import SourceFetcher
@@ -37,7 +38,7 @@ REMOVAL_TIMEOUT_SEC = 10.0
 
 _logger = logging.getLogger(__name__)
 
-_Options = pb.CreateConversionJobRequest | pb.UploadOptions
+_Options = pb.CreateConversionJobRequest | pb.UploadOptions | pb.ConvertRecordingRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class VideoConversions:
         storage: ObjectStorage,
         fetcher: SourceFetcher,
         spool: UploadSpool,
+        recordings: RecordingFiles,
         policy: ConversionPolicy,
         clock: Clock,
     ) -> None:
@@ -69,6 +71,7 @@ class VideoConversions:
         self._storage = storage
         self._fetcher = fetcher
         self._spool = spool
+        self._recordings = recordings
         self._policy = policy
 
     async def create_conversion_job(
@@ -113,6 +116,16 @@ class VideoConversions:
         except BaseException:
             await self._spool.remove(job_id)
             raise
+
+    async def convert_recording(
+        self, request: pb.ConvertRecordingRequest, ctx: CallContext
+    ) -> pb.ConversionJob:
+        """Of a finished recording of the project, which the worker reads from storage (design section 13)."""
+        await self._recordings.key(ctx.project_id, request.recording_id)
+        job_id = await self._job_id(ctx)
+        source = RECORDING_SCHEME + request.recording_id
+        spec = await self._spec(request, source, job_id, ctx.project_id)
+        return await self._submit(spec, request, job_id, ctx.project_id)
 
     async def list_conversion_jobs(
         self, request: pb.ListConversionJobsRequest, ctx: CallContext

@@ -10,7 +10,7 @@ from server.context import CallContext
 from server.domain.egress import Recording
 from server.egress.compositions import DEFAULT_LAYOUT, Composition
 from server.egress.qualities import DEFAULT_FILE_TYPE, DEFAULT_QUALITY
-from server.egress.storage import EgressStorages
+from server.egress.recording_files import RecordingFiles
 from server.errors import Code, ServiceError, failed_precondition, not_found
 from server.ids import ProjectId
 from server.ports.unit_of_work import Database
@@ -19,7 +19,7 @@ from server.services.egresses import Egresses
 from server.services.messages import page_of
 
 DEFAULT_EXPIRY_SEC = 3600
-_STARTED, _COMPLETED = "STARTED", "COMPLETED"
+_STARTED = "STARTED"
 # More than one project can have running at a time.
 _ALL = 10_000
 
@@ -31,12 +31,12 @@ class Recordings:
         self,
         database: Database,
         egresses: Egresses,
-        storages: EgressStorages,
+        files: RecordingFiles,
         clock: Clock,
     ) -> None:
         self._database = database
         self._egresses = egresses
-        self._storages = storages
+        self._files = files
         self._clock = clock
 
     async def start_recording(self, request: pb.StartRecordingRequest, ctx: CallContext) -> pb.Recording:
@@ -92,20 +92,10 @@ class Recordings:
         self, request: pb.GetRecordingDownloadUrlRequest, ctx: CallContext
     ) -> pb.RecordingDownloadUrl:
         """Raise ServiceError failed_precondition while there is no file (C.2 row 13)."""
-        recording = await self._completed(ctx.project_id, request.recording_id)
-        if recording.key is None:
-            raise failed_precondition(
-                "this recording holds tracks, not a file; compose it first", reason="RECORDING_HAS_NO_FILE"
-            )
+        opened, key = await self._files.locate(ctx.project_id, request.recording_id)
         lasts = request.expires_in if request.HasField("expires_in") else DEFAULT_EXPIRY_SEC
-        async with self._database.read() as tx:
-            egress = await tx.egresses.get(None, recording.egress_id)
-        assert egress is not None
-        opened = await self._storages.open(
-            egress, egress.plan.outputs.files[0].storage, backup=egress.results.backup_storage_used
-        )
         message = pb.RecordingDownloadUrl(
-            download_url=await opened.store.presign(recording.key, lasts), expires_in=lasts
+            download_url=await opened.store.presign(key, lasts), expires_in=lasts
         )
         message.expires_at.FromDatetime(self._clock.now() + timedelta(seconds=lasts))
         return message
@@ -113,7 +103,7 @@ class Recordings:
     async def get_recording_manifest(
         self, request: pb.GetRecordingManifestRequest, ctx: CallContext
     ) -> pb.RecordingManifest:
-        recording = await self._completed(ctx.project_id, request.recording_id)
+        recording = await self._files.completed(ctx.project_id, request.recording_id)
         if recording.manifest is None:
             raise not_found("manifest of recording", request.recording_id)
         return manifest_to_message(recording)
@@ -138,12 +128,4 @@ class Recordings:
             recording = await tx.recordings.of_egress(project_id, egress_id)
         if recording is None:
             raise not_found("recording of egress", egress_id)
-        return recording
-
-    async def _completed(self, project_id: ProjectId, recording_id: str) -> Recording:
-        recording = await self._get(project_id, recording_id)
-        if recording.status != _COMPLETED:
-            raise failed_precondition(
-                f"the recording is {recording.status}, not COMPLETED", reason="RECORDING_NOT_COMPLETED"
-            )
         return recording

@@ -113,6 +113,30 @@ async def test_the_same_file_again_is_an_overwrite(open_store: Open, tmp_path: P
     assert await store.get_bytes("segment_000.ts") == b"one"
 
 
+async def test_an_object_comes_back_as_a_file(open_store: Open, tmp_path: Path) -> None:
+    """Whole, over what was there, without being read into memory; one that is missing leaves a permanent error."""
+    store = await open_store("videos/")
+    source = tmp_path / "recording.mp4"
+    with source.open("wb") as out:
+        for number in range(24):
+            out.write(bytes([number]) * MIB)
+    await store.put_file("recording.mp4", source, content_type="video/mp4")
+    target = tmp_path / "input"
+    target.write_bytes(b"left by an earlier attempt" * 100)
+    tracemalloc.start()
+    await store.get_file("recording.mp4", target)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * MIB
+    assert target.read_bytes() == source.read_bytes()
+    await store.put_bytes("empty", b"", content_type="video/mp4")
+    await store.get_file("empty", target)
+    assert target.read_bytes() == b""
+    with pytest.raises(StorageError) as missing:
+        await store.get_file("never-there", target)
+    assert not missing.value.retryable
+
+
 async def test_prefixes_are_apart(open_store: Open) -> None:
     """VC-17, B-34: keys are relative to the prefix, and no store sees another prefix's objects."""
     root, videos = await open_store(), await open_store("videos/")

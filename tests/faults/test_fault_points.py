@@ -75,6 +75,10 @@ class FailingStore:
         self._points.pass_by(storage_fault)
         return await self._store.get_bytes(key)
 
+    async def get_file(self, key: str, path: Path) -> None:
+        self._points.pass_by(storage_fault)
+        await self._store.get_file(key, path)
+
     async def list(self, folder: str = "") -> tuple[StoredObject, ...]:
         self._points.pass_by(storage_fault)
         return await self._store.list(folder)

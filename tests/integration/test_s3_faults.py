@@ -97,6 +97,23 @@ def open_uploads(moto: S3Server, config: S3Config) -> int:
     return len(uploads)
 
 
+async def test_a_download_goes_on_where_it_broke_off(
+    open_store: Opener, config: S3Config, proxy: FaultProxy, big: Path, tmp_path: Path
+) -> None:
+    """Only what is missing is asked for again; when it breaks off every time, the fault is a passing one."""
+    store = await open_store(config)
+    await store.put_file("big.mp4", big, content_type="video/mp4")
+    proxy.faults.append(Fault("GET", times=2, cut=5 * MIB))
+    target = tmp_path / "input"
+    await store.get_file("big.mp4", target)
+    assert target.read_bytes() == big.read_bytes()
+    assert sum(line.startswith("GET") and line.endswith("/big.mp4") for line in proxy.requests) == 3
+    proxy.faults.append(Fault("GET", times=99, cut=2000))
+    with pytest.raises(StorageError, match="broke off again and again") as failed:
+        await store.get_file("big.mp4", target)
+    assert failed.value.retryable
+
+
 async def test_slow_down_is_waited_out(open_store: Opener, config: S3Config, proxy: FaultProxy) -> None:
     """Row 34: 503 SlowDown twice, then done."""
     proxy.faults.append(Fault("PUT", times=2, reply=error(503, "SlowDown")))

@@ -14,8 +14,8 @@ class Fault:
     """What happens to the next `times` requests whose `METHOD target` line contains `match`.
 
     `reply` is sent instead of asking the server; without it the request is `hang`-ing, or with `lose` it is carried
-    out and its answer lost, with `late` carried out once `FaultProxy.released` is set. `skip` lets that many matching
-    requests pass first.
+    out and its answer lost, with `late` carried out once `FaultProxy.released` is set, with `cut` its answer breaks off
+    after so many bytes. `skip` lets that many matching requests pass first.
     """
 
     match: str
@@ -24,6 +24,7 @@ class Fault:
     hang: bool = False
     lose: bool = False
     late: bool = False
+    cut: int | None = None
     skip: int = 0
 
 
@@ -86,7 +87,7 @@ class FaultProxy:
         answer = await self._forward(head, body)
         if fault and fault.lose:
             return False
-        writer.write(answer)
+        writer.write(answer[: fault.cut] if fault else answer)
         await writer.drain()
         return False
 

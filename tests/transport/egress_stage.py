@@ -32,6 +32,7 @@ from server.egress.auto import AutoEgressWatch
 from server.egress.board import OrdersBoard
 from server.egress.compositions import Compositions
 from server.egress.control import EgressControl, nanoseconds
+from server.egress.recording_files import RecordingFiles
 from server.egress.storage import EgressStorages
 from server.egress.storage_choice import StorageChoices, StoragePolicy
 from server.ids import ProjectId
@@ -230,7 +231,7 @@ async def egress_stage(
     egresses = Egresses(database, control, compositions, clock)
     service = EgressService(
         egresses,
-        Recordings(database, egresses, storages, clock),
+        Recordings(database, egresses, RecordingFiles(database, storages), clock),
         AutoEgressRules(database, compositions, clock, watch.stir),
         RoomRecordings(database, control, compositions, clock),
     )

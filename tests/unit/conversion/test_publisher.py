@@ -46,6 +46,9 @@ class Shelf:
     async def get_bytes(self, key: str) -> bytes:
         return dict(self.texts)[key].encode()
 
+    async def get_file(self, key: str, path: Path) -> None:
+        raise AssertionError("nothing is read while publishing")
+
     async def list(self, folder: str = "") -> tuple[StoredObject, ...]:
         return ()
 
