@@ -122,6 +122,7 @@ class LiveKitSignal:
         task.add_done_callback(self._beginning.discard)
 
     async def _validate(self, exchange: Exchange, path: str, caller: LiveKitCaller, token: str) -> None:
+        await self._egress.prepare(caller)
         signed = self._joins.to_livekit(caller, token, await self._livekit.address())
         scope = exchange.scope
         answer = await self._client.get(path, _query(scope), signed, _passed(scope, exchange.headers))

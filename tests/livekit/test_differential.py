@@ -312,8 +312,8 @@ DELIBERATE: tuple[Difference, ...] = (
     (
         Case("CreateRoom", {"name": "{room}-auto", "egress": {"room": {"roomName": "x", "layout": "grid"}}}, CREATE),
         None,
-        (503, "unavailable"),
-        "automatic recording waits for our own egress engine; LiveKit without redis lets the call hang for 10 s",
+        (400, "invalid_argument"),
+        "what cannot be recorded opens no room; LiveKit without redis lets the call hang for 10 s",
     ),
     (
         Case("CreateRoom", {"name": "bax:cl_other:{room}"}, CREATE),

@@ -222,12 +222,12 @@ async def test_revoked_pair(stage: LiveKitStage) -> None:
 
 
 async def test_config_in_tokens(stage: LiveKitStage) -> None:
-    """Nothing starts on another engine or another project's agents by way of a token."""
+    """Nothing that cannot be recorded and no other project's agents start by way of a token, and `/validate` says why."""
     recording = {"egress": {"room": {"roomName": "x"}}}
     agents = {"agents": [{"agentName": "helper"}]}
     for pair, config, status in (
-        (OWN, recording, 503),
-        (OTHERS, recording, 503),
+        (OWN, recording, 400),
+        (OTHERS, recording, 400),
         (OTHERS, agents, 401),
         (OWN, agents, 200),
     ):
