@@ -63,12 +63,14 @@ egresses = Table(
 )
 
 # No foreign key to the egress: a recording outlives the record of what made it.
+# One of each egress; what was composed of it later has its id too.
+_RECORDED = text("composed_from IS NULL")
 recordings = Table(
     "recordings",
     metadata,
     Column("id", Text, primary_key=True),
     Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
-    Column("egress_id", Text, nullable=False, unique=True),
+    Column("egress_id", Text, nullable=False),
     Column("room_name", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("file_type", Text, nullable=False),
@@ -85,6 +87,14 @@ recordings = Table(
     Column("error_message", Text),
     Column("manifest", JsonText),
     Column("tracks", Boolean, nullable=False),
+    Column("composed_from", Text),
+    Index(
+        "ix_recordings_of_egress",
+        "egress_id",
+        unique=True,
+        sqlite_where=_RECORDED,
+        postgresql_where=_RECORDED,
+    ),
     Index("ix_recordings_listing", "project_id", "created_at", "id"),
     Index("ix_recordings_listing_by_status", "project_id", "status", "created_at", "id"),
 )

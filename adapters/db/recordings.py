@@ -23,7 +23,7 @@ _PROJECT = _r.c.project_id == bindparam("p_project")
 
 _GET = select(_r).where(_ID)
 _GET_OF_PROJECT = _GET.where(_PROJECT)
-_OF_EGRESS = select(_r).where(_PROJECT, _r.c.egress_id == bindparam("p_egress"))
+_OF_EGRESS = select(_r).where(_PROJECT, _r.c.egress_id == bindparam("p_egress"), _r.c.composed_from.is_(None))
 _SAVE = (
     _r.update().where(_ID).values({name: bindparam(f"v_{name}", type_=_r.c[name].type) for name in _CHANGING})
 )

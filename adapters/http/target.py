@@ -11,7 +11,7 @@ import idna
 
 from server.domain.addresses import Address, ends_in_number, parse_ipv4
 
-DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "rtmp": 1935, "rtmps": 443, "srt": 9000, "ws": 80, "wss": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "rtmp": 1935, "rtmps": 443, "srt": 9000}
 _MAX_URL = 8192
 _MAX_HOST = 253
 _AUTHORITY = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::([0-9]{0,5}))?")

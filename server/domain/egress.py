@@ -409,7 +409,7 @@ class Recording:
     """One row of `recordings`. `status` is STARTED, COMPLETED or FAILED; `key` the file's object once it is in place.
 
     `manifest` is the stored manifest in REST spelling (design section 13). `tracks`: it holds every track as it came, for
-    ComposeRecording, instead of one file.
+    ComposeRecording, instead of one file. `composed_from` is such a recording that this one was made of.
     """
 
     id: str
@@ -431,6 +431,7 @@ class Recording:
     error_message: str | None = None
     manifest: Mapping[str, Any] | None = None
     tracks: bool = False
+    composed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

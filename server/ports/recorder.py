@@ -6,7 +6,7 @@ database: files get local names in its folder, the worker gives them their keys.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -264,4 +264,27 @@ class RecordingMuxer(Protocol):
 
     async def finish(self, parts: Sequence[Path], target: Path, container: str) -> Finished:
         """Unfinished parts are read up to where they are whole. Raise ValueError when none holds any media."""
+        ...
+
+
+class ComposerBroke(Exception):
+    """A composition ended in the middle; another try may help."""
+
+
+class RoomComposer(Protocol):
+    """Makes one file of tracks that were recorded as they came (`RoomTracksSource`)."""
+
+    async def compose(
+        self,
+        folder: Path,
+        target: Path,
+        *,
+        layout: str,
+        encoding: Encoding,
+        container: str,
+        on_progress: Callable[[float], None],
+    ) -> Finished:
+        """`folder` holds tracks and timelines; progress is 0 to 1. Raise ValueError when there is no media,
+        ComposerBroke otherwise.
+        """
         ...

@@ -83,9 +83,18 @@ def _recordings() -> None:
         sa.Column("error_message", sa.Text(), nullable=True),
         sa.Column("manifest", JsonText(), nullable=True),
         sa.Column("tracks", sa.Boolean(), nullable=False),
+        sa.Column("composed_from", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_recordings_project_id"),
         sa.PrimaryKeyConstraint("id", name="pk_recordings"),
-        sa.UniqueConstraint("egress_id", name="uq_recordings_egress_id"),
+    )
+    recorded = sa.text("composed_from IS NULL")
+    op.create_index(
+        "ix_recordings_of_egress",
+        "recordings",
+        ["egress_id"],
+        unique=True,
+        sqlite_where=recorded,
+        postgresql_where=recorded,
     )
     op.create_index("ix_recordings_listing", "recordings", ["project_id", "created_at", "id"])
     op.create_index(
