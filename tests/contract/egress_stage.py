@@ -48,6 +48,7 @@ from server.egress.delivery import DeliveryHandler, DeliveryPolicy, Shipping
 from server.egress.door import RoomDoor
 from server.egress.events import EgressEvents
 from server.egress.handler import EgressHandler
+from server.egress.leftovers import EgressSweep
 from server.egress.storage import EgressStorages
 from server.egress.storage_choice import StorageChoices, StoragePolicy
 from server.egress.take import TakeLimits
@@ -295,6 +296,7 @@ class EgressStage:
             )
         )
         self.capturing = EgressHandler(self.studio, self.engine, self.delivering.kind)
+        self.sweep = EgressSweep(self.database, folder, self.delivering.kind)
         self._settlement = Settlement(outbox, self.clock, AttemptPolicy())
         self._claims: list[Claim] = []
         return self
@@ -322,9 +324,9 @@ class EgressStage:
 
         return await self._begin(await self.eventually(waiting), self.delivering)
 
-    async def deliver_again(self, lost: Claim) -> None:
-        """Another worker takes over."""
-        await (await self._begin(lost.run.job.id, self.delivering)).ends()
+    async def deliver_again(self, before: Claim) -> Claim:
+        """Another worker takes the delivery, however it stands."""
+        return await self._begin(before.run.job.id, self.delivering)
 
     def rework(self) -> None:
         """After a change of `studio`."""

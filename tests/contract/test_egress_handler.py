@@ -24,6 +24,7 @@ from server.domain.egress import (
     Surface,
 )
 from server.domain.job import JobStatus
+from server.egress.handler import BROKEN_ATTEMPTS
 from server.egress.take import TakeLimits
 from server.ports.recorder import (
     Active,
@@ -563,6 +564,34 @@ class TestLosses:
         await stage.recorders.number(1)
         assert first.killed
 
+    async def test_a_database_that_is_away_costs_no_media(self, stage: EgressStage) -> None:
+        """Reports are taken in and journaled whatever else happens; the rows follow."""
+        egress = await stage.start(HLS)
+        await stage.claim(egress)
+        recorder = await stage.recorders.number(0)
+        journal = stage.files / "egress" / egress.id / "journal.jsonl"
+        async with stage.database.begin() as tx:
+            await tx.egresses.get(None, egress.id, lock=True)
+            recorder.says(Joined("RM_first"), Active(at(0)))
+            recorder.says(*(_segment(recorder, number, 4 * number) for number in range(20)))
+            await stage.eventually(lambda: journal.read_text().count('"segment"') == 20)
+        await stage.becomes(egress, EgressStatus.ACTIVE)
+        await stage.eventually(lambda: "live/seg_00019.ts" in stage.objects(egress))
+
+    async def test_a_capture_that_breaks_again_and_again_fails(self, stage: EgressStage) -> None:
+        """A defect of ours must not leave it STARTING for ever."""
+        egress = await stage.start()
+
+        async def broken(livekit_room: object) -> object:
+            raise KeyError("a defect")
+
+        stage.studio.door.admit = broken  # type: ignore[method-assign,assignment]
+        for _ in range(BROKEN_ATTEMPTS):
+            await (await stage.claim(egress)).ends()
+        done = await stage.becomes(egress, EgressStatus.FAILED)
+        assert done.failing is not None
+        assert done.failing.code == "INTERNAL"
+
 
 def _track_row(sid: str, start: int, end: int) -> dict[str, object]:
     return {
@@ -735,10 +764,48 @@ class TestDelivery:
         assert done.failing is not None
         assert done.failing.code == "EGRESS_FAILED"
 
+    async def test_a_delivery_that_breaks_again_and_again_keeps_the_files(self, stage: EgressStage) -> None:
+        egress = await self._captured(stage)
+
+        async def broken(*_: object) -> object:
+            raise KeyError("a defect")
+
+        stage.muxer.finish = broken  # type: ignore[method-assign,assignment]
+        claim = await stage.begin_delivery()
+        for _ in range(4):
+            await claim.ends()
+            assert (await stage.egress(egress)).status is EgressStatus.ENDING
+            claim = await stage.deliver_again(claim)
+        await claim.ends()
+        done = await stage.becomes(egress, EgressStatus.FAILED)
+        assert done.failing is not None
+        assert f"egress/{egress.id}" in done.failing.message
+        await stage.sweep.run()
+        assert (stage.files / "egress" / egress.id / "part-000.mp4").exists()
+
+    async def test_what_a_dead_worker_left_is_swept(self, stage: EgressStage) -> None:
+        """It died between storing the end and removing the files; what still runs stays."""
+        egress = await self._captured(stage)
+        stage.recorders.started.clear()
+        running = await stage.start()
+        await stage.claim(running)
+        (await stage.recorders.number(0)).records(1, at=at(0))
+        folder = stage.files / "egress" / egress.id
+        kept = [(path.name, path.read_bytes()) for path in folder.iterdir()]
+        assert await stage.sweep.run() == 0
+        await stage.deliver()
+        await stage.becomes(egress, EgressStatus.COMPLETE)
+        folder.mkdir()
+        for name, content in kept:
+            (folder / name).write_bytes(content)
+        assert await stage.sweep.run() == 1
+        assert not folder.exists()
+        assert (stage.files / "egress" / running.id).exists()
+
     async def test_delivered_again_after_a_crash_it_ends_once(self, stage: EgressStage) -> None:
         egress = await self._captured(stage)
         first = await stage.begin_delivery()
         await first.dies()
-        await stage.deliver_again(first)
+        await (await stage.deliver_again(first)).ends()
         await stage.becomes(egress, EgressStatus.COMPLETE)
         assert (await stage.names()).count("recording.completed") == 1
