@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from server.domain.json_form import from_json, to_json
 from server.ports.recorder import Finished, Join
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ _OPTIONS = {
 # Packets held back until it is known where their part ends: more than reordering or sound can reach.
 _HELD_PICTURES = 32
 _HELD_SOUNDS = 400
+_NO_MEDIA = 200  # above every errno
+_NO_MEDIA_MESSAGE = "no part holds any media"
 _MP3_KBPS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
 _MP3_RATES = (44_100, 48_000, 32_000, 44_100)
 _BLOCK = 1 << 16
@@ -80,10 +85,47 @@ class _Pictures:
 
 
 class Muxer:
-    """`RecordingMuxer` by PyAV, in a thread."""
+    """`RecordingMuxer` by PyAV: what is large in a process of its own, for a thread would slow the worker's others."""
+
+    def __init__(self, *, largest_in_thread: int = 64 << 20) -> None:
+        self._largest_in_thread = largest_in_thread
 
     async def finish(self, parts: Sequence[Path], target: Path, container: str) -> Finished:
-        return await asyncio.to_thread(finish, parts, target, container)
+        size = sum(path.stat().st_size for path in parts if path.exists())
+        if size <= self._largest_in_thread:
+            return await asyncio.to_thread(finish, parts, target, container)
+        return await _finish_in_process(parts, target, container)
+
+
+async def _finish_in_process(parts: Sequence[Path], target: Path, container: str) -> Finished:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", __name__, container, str(target), *map(str, parts)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        env={name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH") if name in os.environ},
+    )
+    try:
+        said, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode == _NO_MEDIA:
+        raise ValueError(_NO_MEDIA_MESSAGE)
+    if process.returncode:
+        raise OSError(process.returncode, "the parts could not be joined")
+    return from_json(Finished, json.loads(said))
+
+
+def _main(container: str, target: str, *parts: str) -> int:
+    try:
+        finished = finish([Path(part) for part in parts], Path(target), container)
+    except ValueError:
+        return _NO_MEDIA
+    except OSError as error:
+        return error.errno or 1
+    sys.stdout.write(json.dumps(to_json(finished)))
+    return 0
 
 
 def finish(parts: Sequence[Path], target: Path, container: str) -> Finished:
@@ -216,7 +258,7 @@ class _Output:
 
     def close(self) -> Finished:
         if self._container is None or not self._joins:
-            raise ValueError("no part holds any media")
+            raise ValueError(_NO_MEDIA_MESSAGE)
         self._container.close()
         with self._path.open("rb") as file:
             os.fsync(file.fileno())
@@ -269,3 +311,7 @@ def _sync(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))

@@ -22,6 +22,7 @@ import numpy as np
 from adapters.compositor.compositor import Compositor
 from adapters.http.netguard import NetGuard
 from adapters.recorder.program import Program
+from adapters.recorder.streaming import stream_resolver
 from adapters.web.browser import END_SIGNAL, START_SIGNAL, Browser, PageFailed, opened_browser
 from adapters.web.display import opened_display
 from adapters.web.programs import Programs, find_programs
@@ -229,7 +230,8 @@ class _Recording:
         self._orders = orders
         self._report = report
         self._page = page
-        self._program = Program(plan, report)
+        resolve = stream_resolver(allow_private=plan.allow_private_urls)
+        self._program = Program(plan, report, resolve=resolve)
         # One thread, as the program asks for, beside the loop that takes the sound in.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="program")
         video = plan.encoding.video

@@ -170,6 +170,20 @@ async def test_sound_alone_is_joined_torn_or_not(tmp_path: Path, container: str,
     ]
 
 
+async def test_what_is_large_is_joined_by_another_process(whole: Path, tmp_path: Path) -> None:
+    """The worker's other work goes on meanwhile; the result and the refusal are the same."""
+    muxer = Muxer(largest_in_thread=0)
+    finished = await muxer.finish([whole, whole], tmp_path / "out.mp4", "mp4")
+    assert finished == await Muxer().finish([whole, whole], tmp_path / "other.mp4", "mp4")
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "other.mp4").read_bytes()
+    junk = tmp_path / "part-000.mp4"
+    junk.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="no part holds any media"):
+        await muxer.finish([junk], tmp_path / "none.mp4", "mp4")
+    with pytest.raises(OSError, match="could not be joined"):
+        await muxer.finish([whole], tmp_path / "out.mp4" / "below-a-file.mp4", "mp4")
+
+
 async def test_picture_alone(tmp_path: Path) -> None:
     silent = replace(SMALL, audio=None)
     parts = [record(tmp_path, part, 50, "mp4", silent) for part in range(2)]
