@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from adapters.http.netguard import NetGuard, Purpose
+from adapters.recorder.composer import TrackComposer
 from adapters.recorder.muxer import Muxer
 from adapters.recorder.process import RecorderPool
 from server.clock import Clock
@@ -16,6 +17,7 @@ from server.domain.room_names import RoomNames
 from server.egress.auto import AutoEgressWatch
 from server.egress.board import OrdersBoard
 from server.egress.capture import Studio
+from server.egress.composing import CompositionHandler, Cutter
 from server.egress.compositions import Compositions
 from server.egress.control import EgressControl
 from server.egress.delivery import DeliveryHandler, Shipping, delivery_kind
@@ -34,6 +36,7 @@ from server.ports.unit_of_work import Database
 from server.services.auto_egress import AutoEgressRules
 from server.services.egress import EgressService
 from server.services.egresses import Egresses
+from server.services.recording_compositions import RecordingCompositions
 from server.services.recordings import Recordings
 from server.services.room_recording import RoomRecordings
 
@@ -93,6 +96,7 @@ def egress_side(base: EgressBase) -> EgressSide:
     service = EgressService(
         egresses,
         Recordings(base.database, egresses, files, base.clock),
+        RecordingCompositions(base.database, base.engine, files, base.clock),
         AutoEgressRules(base.database, compositions, base.clock, watch.stir),
         RoomRecordings(base.database, base.control, compositions, base.clock),
     )
@@ -125,8 +129,16 @@ def egress_works(base: EgressBase) -> EgressWorks:
         folder=base.folder,
         versions=_versions(),
     )
+    cutter = Cutter(
+        database=base.database,
+        storages=storages,
+        composer=TrackComposer(),
+        clock=base.clock,
+        folder=base.folder.with_name("compositions"),
+        versions=_versions(),
+    )
     capture = EgressHandler(studio, base.engine, delivery_kind(base.folder))
-    return EgressWorks((capture, DeliveryHandler(shipping)), recorders)
+    return EgressWorks((capture, DeliveryHandler(shipping), CompositionHandler(cutter)), recorders)
 
 
 def _versions() -> dict[str, str]:

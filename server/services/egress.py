@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from server.services.auto_egress import AutoEgressRules
 from server.services.egresses import Egresses
+from server.services.recording_compositions import RecordingCompositions
 from server.services.recordings import Recordings
 from server.services.room_recording import RoomRecordings
 
@@ -12,7 +13,12 @@ class EgressService:
     """Implements `baxcloud.v1.EgressService`."""
 
     def __init__(
-        self, egresses: Egresses, recordings: Recordings, rules: AutoEgressRules, rooms: RoomRecordings
+        self,
+        egresses: Egresses,
+        recordings: Recordings,
+        compositions: RecordingCompositions,
+        rules: AutoEgressRules,
+        rooms: RoomRecordings,
     ) -> None:
         self.start_egress = egresses.start_egress
         self.stop_egress = egresses.stop_egress
@@ -30,7 +36,7 @@ class EgressService:
         self.get_recording = recordings.get_recording
         self.get_recording_download_url = recordings.get_recording_download_url
         self.get_recording_manifest = recordings.get_recording_manifest
-        self.compose_recording = recordings.compose_recording
+        self.compose_recording = compositions.compose_recording
         self.start_room_recording = rooms.start_room_recording
         self.stop_room_recording = rooms.stop_room_recording
         self.get_room_recording = rooms.get_room_recording

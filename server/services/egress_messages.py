@@ -57,15 +57,34 @@ def egress_to_message(egress: Egress, measured: Mapping[str, Any] | None = None)
 
 
 def _file_of(egress: Egress) -> dict[str, Any]:
-    """Of the finished file, once it is in place."""
-    if not egress.status.is_final or not egress.results.files:
+    """Of what was recorded, once it is in place; tracks have many files and no address."""
+    files, segments = egress.results.files, egress.results.segments
+    if not egress.status.is_final:
         return {}
-    file = egress.results.files[0]
-    return {
-        "file_url": file.location or None,
-        "file_size": file.size,
-        "duration_sec": (file.duration + _NS // 2) // _NS,
-    }
+    if isinstance(egress.plan.source, RoomTracksSource):
+        if not files:
+            return {}
+        lasted = max(file.ended_at for file in files) - min(file.started_at for file in files)
+        return {"file_size": sum(file.size for file in files), "duration_sec": _whole_seconds(lasted)}
+    if files:
+        file = files[0]
+        return {
+            "file_url": file.location or None,
+            "file_size": file.size,
+            "duration_sec": _whole_seconds(file.duration),
+        }
+    if segments:
+        hls = segments[0]
+        return {
+            "file_url": hls.playlist_location or None,
+            "file_size": hls.size,
+            "duration_sec": _whole_seconds(hls.duration),
+        }
+    return {}
+
+
+def _whole_seconds(nanoseconds: int) -> int:
+    return (nanoseconds + _NS // 2) // _NS
 
 
 def recording_to_message(recording: Recording) -> pb.Recording:

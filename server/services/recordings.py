@@ -11,7 +11,7 @@ from server.domain.egress import Recording
 from server.egress.compositions import DEFAULT_LAYOUT, Composition
 from server.egress.qualities import DEFAULT_FILE_TYPE, DEFAULT_QUALITY
 from server.egress.recording_files import RecordingFiles
-from server.errors import Code, ServiceError, failed_precondition, not_found
+from server.errors import not_found
 from server.ids import ProjectId
 from server.ports.unit_of_work import Database
 from server.services.egress_messages import manifest_to_message, recording_to_message
@@ -107,14 +107,6 @@ class Recordings:
         if recording.manifest is None:
             raise not_found("manifest of recording", request.recording_id)
         return manifest_to_message(recording)
-
-    async def compose_recording(self, request: pb.ComposeRecordingRequest, ctx: CallContext) -> pb.Recording:
-        recording = await self._get(ctx.project_id, request.recording_id)
-        if not recording.tracks:
-            raise failed_precondition(
-                "only recordings of tracks can be composed", reason="RECORDING_HAS_NO_TRACKS"
-            )
-        raise ServiceError(Code.UNIMPLEMENTED, "recordings of tracks cannot be composed yet")
 
     async def _get(self, project_id: ProjectId, recording_id: str) -> Recording:
         async with self._database.read() as tx:

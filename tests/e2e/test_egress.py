@@ -300,3 +300,38 @@ async def test_a_finished_recording_can_be_downloaded_by_the_command_line(
     assert ran.returncode == 0, ran.stderr
     assert "COMPLETED" in ran.stdout
     assert decoded(target.read_bytes()).is_steady()
+
+
+async def test_a_room_recorded_track_by_track_is_composed_later(stage: Stage, eventually: Eventually) -> None:
+    """Issue section 1: `tracks` mode, then any layout and quality of it as a job."""
+    await stage.join(_ANN, _BOB)
+    egress = await stage.start(mode="record", tracks=True)
+    assert egress["tracks"] is True
+    await stage.recorded(egress["id"], 4)
+    done = await stage.stop(egress["id"])
+    assert done["status"] == "COMPLETED", done
+    source = done["recordingId"]
+    refused = await stage.call("GET", f"/v1/recordings/{source}/download-url", status=409)
+    assert refused["error"]["code"] == "RECORDING_HAS_NO_FILE"
+
+    wanted = {"layout": "grid", "quality": "480p", "fileType": "WEBM"}
+    begun = await stage.call("POST", f"/v1/recordings/{source}/compose", wanted)
+    assert (begun["status"], begun["egressId"], begun["fileType"]) == ("STARTED", egress["id"], "WEBM")
+
+    async def composed() -> dict[str, object] | None:
+        recording: dict[str, object] = await stage.call("GET", f"/v1/recordings/{begun['id']}")
+        return recording if recording["status"] != "STARTED" else None
+
+    recording = await eventually(composed, within=60, every=0.2)
+    assert recording["status"] == "COMPLETED", recording
+    file = await stage.file(recording["fileUrl"])
+    assert set(file.codecs) == {"vp9", "opus"}
+    assert file.is_steady()
+    assert file.seconds == pytest.approx(done["durationSec"], abs=1.5)
+    left, right = (slice(None), slice(0, 427)), (slice(None), slice(427, 854))
+    for area in (left, right):
+        counted = [number for number in file.numbers(area) if number is not None]
+        assert len(counted) > 0.6 * len(file.luma)
+        assert counted == sorted(counted)
+    plain = await stage.call("POST", f"/v1/recordings/{begun['id']}/compose", {}, status=409)
+    assert plain["error"]["code"] == "RECORDING_HAS_NO_TRACKS"

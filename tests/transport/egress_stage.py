@@ -40,6 +40,7 @@ from server.jobs.engine import LeaseJobEngine
 from server.services.auto_egress import AutoEgressRules
 from server.services.egress import EgressService
 from server.services.egresses import Egresses
+from server.services.recording_compositions import RecordingCompositions
 from server.services.recordings import Recordings
 from server.services.room_recording import RoomRecordings
 from server.webhooks.recorder import OutboxRecorder
@@ -232,6 +233,7 @@ async def egress_stage(
     service = EgressService(
         egresses,
         Recordings(database, egresses, RecordingFiles(database, storages), clock),
+        RecordingCompositions(database, engine, RecordingFiles(database, storages), clock),
         AutoEgressRules(database, compositions, clock, watch.stir),
         RoomRecordings(database, control, compositions, clock),
     )
