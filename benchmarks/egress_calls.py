@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from livekit.api import LiveKitAPI
@@ -154,9 +154,8 @@ class _Calls:
         """The newest of everybody's in the first picture that shows one."""
         footage = read(file, dict(tiles(self._people)))
         for seen in zip(*footage.numbers.values(), strict=True):
-            numbers = [number for number in seen if number is not None]
-            if numbers:
-                return max(numbers)
+            if numbers := [number for number in seen if number is not None]:
+                return max(cast("list[int]", numbers))
         raise RuntimeError("nobody can be seen in the recording")
 
 

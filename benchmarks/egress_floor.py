@@ -120,8 +120,6 @@ def _encode(frames: Path) -> None:
 
 def _pictures(frames: Path) -> list[av.VideoFrame]:
     """All in memory before anything is measured, and encoded from where they lie."""
-    import av
-
     from adapters.compositor.picture import new_frame, planes_of
 
     half = (HEIGHT // 2, WIDTH // 2)

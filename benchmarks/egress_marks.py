@@ -80,12 +80,13 @@ def _decoded(
 
     with av.open(str(path)) as file:
         for frame in file.decode(*[one for one in file.streams if one.type in ("video", "audio")]):
-            at = float(frame.time or 0.0)
             if isinstance(frame, av.VideoFrame):
+                at = float(frame.time or 0.0)
                 plane = frame.planes[0]
                 rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
                 yield at, rows[:, : plane.width], None, 0
             elif isinstance(frame, av.AudioFrame):
+                at = float(frame.time or 0.0)
                 scale = 32768 if frame.format.name.startswith("s16") else 1
                 samples = frame.to_ndarray().reshape(-1, frame.samples).astype(np.float32)
                 if not frame.format.is_planar:
