@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from server.errors import Code, ServiceError
+
+_log = logging.getLogger(__name__)
 
 RETRY_AFTER_SEC = 1
 
@@ -44,8 +48,16 @@ def translate(error: Exception, *, in_commit: bool = False) -> DatabaseUnavailab
         if error.connection_invalidated or is_refused_connection(error):
             return DatabaseUnavailable("the database is unavailable", retryable=True, in_commit=in_commit)
         if any(words in str(error.orig).lower() for words in _PASSING_SQLITE):
+            # "disk I/O error" has some thirty causes, which only this name tells apart.
+            _log.warning("SQLite: %s (%s)", error.orig, getattr(error.orig, "sqlite_errorname", "?"))
             return DatabaseUnavailable("the database is unavailable", retryable="full" not in str(error.orig))
     return None
+
+
+def is_spent_connection(error: Exception) -> bool:
+    """SQLite could not read, lock or map its files: often that lasts for as long as the connection is open."""
+    name = getattr(getattr(error, "orig", None), "sqlite_errorname", "")
+    return name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN"))
 
 
 def sqlstate(error: DBAPIError) -> str:

@@ -7,18 +7,22 @@ read costs a quarter (about 120 against 560 µs on a busy two-core machine).
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError
 
-from adapters.db.faults import DatabaseUnavailable, translate
+from adapters.db.faults import DatabaseUnavailable, is_spent_connection, translate
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -119,7 +123,7 @@ class _Readers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._local = threading.local()
-        self._opened: list[Connection] = []
+        self._opened: set[Connection] = set()
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-read")
 
     async def run(self, work: Callable[[Connection], T]) -> T:
@@ -131,10 +135,28 @@ class _Readers:
             raise
 
     def _run(self, work: Callable[[Connection], T]) -> T:
+        try:
+            return self._read(work)
+        except DBAPIError as error:
+            if not is_spent_connection(error):
+                raise
+            _log.warning("a connection that reads is replaced: %s", error.orig)
+        self._drop_connection()
+        return self._read(work)
+
+    def _drop_connection(self) -> None:
+        spent: Connection | None = getattr(self._local, "connection", None)
+        if spent is not None:
+            self._local.connection = None
+            self._opened.discard(spent)
+            with suppress(DBAPIError):
+                spent.close()
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self._engine.connect()
-            self._opened.append(connection)
+            self._opened.add(connection)
         try:
             return work(connection)
         finally:
@@ -154,6 +176,7 @@ class _Writer:
         self._engine = engine
         self._connection: Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-write")
+        self.spent = False
 
     @property
     def connection(self) -> Connection:
@@ -168,8 +191,20 @@ class _Writer:
     def commit(self) -> None:
         self.connection.commit()
 
+    def close_connection(self) -> None:
+        """The next transaction opens another."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            with suppress(DBAPIError):
+                connection.close()
+
     def rollback(self) -> None:
+        """Undoes the transaction; the next one gets a fresh connection if this one is spent."""
         if self._connection is None:
+            return
+        if self.spent:
+            self.spent = False
+            self.close_connection()
             return
         # Not only if `in_transaction()`: a commit that failed (disk full) leaves an invalid transaction, which would
         # refuse all further work, and may leave SQLite's own open.
@@ -180,8 +215,7 @@ class _Writer:
 
     async def close(self) -> None:
         await asyncio.to_thread(self._thread.shutdown)
-        if self._connection is not None:
-            self._connection.close()
+        self.close_connection()
 
 
 class _Transaction:
@@ -196,6 +230,7 @@ class _Transaction:
         try:
             return await self._writer.submit(lambda: work(self._writer.connection))
         except Exception as error:
+            self._writer.spent = is_spent_connection(error)
             if fault := translate(error):
                 raise fault from error
             raise
@@ -205,6 +240,7 @@ class _Transaction:
         try:
             await self._writer.submit(self._writer.commit)
         except Exception as error:
+            self._writer.spent = is_spent_connection(error)
             if fault := translate(error, in_commit=True):
                 raise fault from error
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sqlite3
 import sys
@@ -266,6 +267,25 @@ class TestSqliteFile:
         await add_projects(database)
         await database.close()
 
+    @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+    async def test_connections_whose_files_cannot_be_used_any_more_are_replaced(
+        self, database: SqlDatabase, database_url: str
+    ) -> None:
+        """A "disk I/O error" lasts for as long as the connection: reads and transactions are run again over fresh ones."""
+        await add_projects(database)
+        await add_job(database, new_job())
+        before = await jobs_count(database)
+        broken = _break_open_files(f"{database_url.removeprefix('sqlite:///')}-wal")
+
+        async def add(tx: SqlUnitOfWork) -> None:
+            await tx.jobs.add(new_job(), NOW)
+
+        await database.run(add)
+        reads = await asyncio.gather(*(jobs_count(database) for _ in range(6)))
+
+        assert broken >= 2
+        assert (before, set(reads)) == (1, {2})
+
 
 class TestUrls:
     @pytest.mark.parametrize(
@@ -294,3 +314,16 @@ class TestUrls:
     def test_the_default_is_a_file_in_the_data_directory(self, tmp_path: Path) -> None:
         migrate(default_url(tmp_path / "new"))
         assert (tmp_path / "new" / "baxcloud.db").exists()
+
+
+def _break_open_files(name: str) -> int:
+    """Whatever this process has open of the file answers with an error from now on; how many descriptors that were."""
+    nothing = os.open(Path(name).parent, os.O_RDONLY)
+    broken = 0
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        with suppress(OSError):
+            if str(entry.readlink()) == name:
+                os.dup2(nothing, int(entry.name))
+                broken += 1
+    os.close(nothing)
+    return broken

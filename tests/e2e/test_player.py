@@ -129,7 +129,9 @@ async def test_it_plays_while_it_is_still_encoding(
     server: BaxServer, source: Source, eventually: Eventually
 ) -> None:
     """The job shows `outputUrl` and `playableAt` early, and what lies there then is already a stream."""
-    created = server.call("POST", "/video/convert", {"inputUrl": source.url}).json
+    answer = server.call("POST", "/video/convert", {"inputUrl": source.url})
+    assert answer.status == 201, answer.body
+    created = answer.json
 
     def playable() -> dict[str, Any] | None:
         job: dict[str, Any] = server.call("GET", f"/video/jobs/{created['id']}").json
