@@ -16,7 +16,8 @@ from adapters.db.egress_tables import auto_egress_begun, room_egress
 from adapters.db.session import AnyRow, Session, execute, fetch_all
 from adapters.db.tables import room_publications, room_sessions, room_visits
 from adapters.db.upsert import upsert
-from server.domain.room import Publication, RoomMemory, RoomScope, RoomSession, Visit
+from server.domain.room import OpenRoom, Publication, RoomMemory, RoomScope, RoomSession, Visit
+from server.ids import ProjectId
 
 T = TypeVar("T", RoomSession, Visit, Publication)
 
@@ -47,6 +48,15 @@ _SESSIONS = select(*_SESSION_COLUMNS).where(_among(_r.c.sid, "p_rooms"))
 
 _OPEN_SESSIONS = select(*_SESSION_COLUMNS).where(_r.c.finished_at.is_(None))
 _HERE = select(_v).where(_v.c.left_at.is_(None))
+_PEOPLE = (
+    select(func.count())
+    .where(_v.c.room_sid == _r.c.sid, _v.c.left_at.is_(None), _v.c.person)
+    .correlate(_r)
+    .scalar_subquery()
+)
+_OPEN_ROOMS = select(*_SESSION_COLUMNS, _PEOPLE.label("people")).where(
+    _r.c.finished_at.is_(None), _among(_r.c.project_id, "p_projects")
+)
 _VISITS_OF_ROOM = select(_v).where(_v.c.room_sid == bindparam("p_room"))
 _ON = select(_p).where(_p.c.unpublished_at.is_(None))
 
@@ -119,6 +129,14 @@ class SqlRooms:
             )
 
         return await self._session.run(look)
+
+    async def open_rooms(self, project_ids: Sequence[ProjectId]) -> tuple[OpenRoom, ...]:
+        """Of these projects."""
+        rows = await fetch_all(self._session, _OPEN_ROOMS, {"p_projects": list(project_ids)})
+        names = RoomSession.__dataclass_fields__
+        return tuple(
+            OpenRoom(RoomSession(**{name: row._mapping[name] for name in names}), row.people) for row in rows
+        )
 
     async def visits(self, room_sid: str) -> tuple[Visit, ...]:
         """All of one session of a room, those that have ended too."""

@@ -132,6 +132,14 @@ class RoomMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenRoom:
+    """A session that has not ended, with how many connections of people are in it."""
+
+    session: RoomSession
+    people: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoomScope:
     """Which remembered rows to look up, by sid.
 

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from server.clock import Clock
 from server.domain.egress import AutoEgress, Egress, Surface
-from server.domain.room import RoomMemory, RoomSession, Visit
+from server.domain.room import OpenRoom, RoomSession, Visit
 from server.egress.compositions import Composition, Compositions
 from server.egress.control import Decide
 from server.errors import Code, ServiceError
@@ -117,9 +117,9 @@ class AutoEgressWatch:
         """Starts what is due; seconds until the next is. Raise ServiceError when the database is away."""
         async with self._database.read() as tx:
             rules = await tx.auto_egress.enabled()
-            present = await tx.rooms.present() if rules else RoomMemory()
-            found = [await _due(tx, *candidate) for candidate in self._candidates(rules, present)]
-        self._forget(present)
+            rooms = await tx.rooms.open_rooms([one.project_id for one in rules]) if rules else ()
+            found = [await _due(tx, *candidate) for candidate in self._candidates(rules, rooms)]
+        self._forget({room.session.sid for room in rooms})
         waiting = [due for due in found if due is not None]
         now = self._clock.now()
         for due in waiting:
@@ -143,26 +143,23 @@ class AutoEgressWatch:
                     await self._stirred.wait()
 
     def _candidates(
-        self, rules: Sequence[AutoEgress], present: RoomMemory
+        self, rules: Sequence[AutoEgress], rooms: Sequence[OpenRoom]
     ) -> Iterator[tuple[AutoEgress, RoomSession]]:
         by_project = {one.project_id: one for one in rules}
-        people: Counter[str] = Counter()
-        for visit in present.visits.values():
-            people[visit.room_sid] += visit.person
-        for session in present.rooms.values():
-            wanted = by_project.get(session.project_id)
-            if wanted is None or not matches(wanted.room_name_pattern, session.name):
+        for room in rooms:
+            session, wanted = room.session, by_project[room.session.project_id]
+            if room.people < wanted.min_participants or self._is_settled(session.sid, wanted):
                 continue
-            if people[session.sid] >= wanted.min_participants and not self._is_settled(session.sid, wanted):
+            if matches(wanted.room_name_pattern, session.name):
                 yield wanted, session
 
     def _is_settled(self, sid: str, rules: AutoEgress) -> bool:
         """Begun; or refused under these rules, so that it would be again."""
         return sid in self._settled or (sid in self._refused and self._refused[sid] == rules.updated_at)
 
-    def _forget(self, present: RoomMemory) -> None:
-        self._settled &= present.rooms.keys()
-        self._refused = {sid: at for sid, at in self._refused.items() if sid in present.rooms}
+    def _forget(self, open_sids: Collection[str]) -> None:
+        self._settled.intersection_update(open_sids)
+        self._refused = {sid: at for sid, at in self._refused.items() if sid in open_sids}
 
     async def _begin(self, due: _Due) -> None:
         session = due.session

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from server.domain.job import Job, JobPage, JobStatus, NewJob, Progress, RunningJob, Waiting
 from server.domain.project import ApiKey, LiveKitKey, Project, Usage
-from server.domain.room import RoomMemory, RoomScope, Visit
+from server.domain.room import OpenRoom, RoomMemory, RoomScope, Visit
 from server.domain.webhook import AttemptPage, Delivery, DeliveryAttempt, NewEvent, WebhookEndpoint
 from server.domain.workload import Workload
 from server.ids import EventId, JobId, ProjectId
@@ -266,6 +266,10 @@ class RoomRepository(Protocol):
 
     async def present(self) -> RoomMemory:
         """Everything that has not ended yet, for a read unit of work."""
+        ...
+
+    async def open_rooms(self, project_ids: Sequence[ProjectId]) -> tuple[OpenRoom, ...]:
+        """Of these projects."""
         ...
 
     async def visits(self, room_sid: str) -> tuple[Visit, ...]:

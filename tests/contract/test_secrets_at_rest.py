@@ -14,15 +14,18 @@ from adapters.crypto import AesGcmSecretBox, load_or_create_keys, new_key_text
 from adapters.db.rotation import BATCH, reencrypt
 from adapters.db.unit_of_work import SqlDatabase, open_database
 from adapters.db.url import DatabaseUrl
+from server.domain.egress import AutoEgress, Destination, EgressSecrets, Orders, StorageChoice
 from server.domain.project import LiveKitKey, S3Config
 from server.domain.webhook import SigningSecret
 from server.ids import JobId
 from server.ports.secret_box import SecretsUnreadable
 from tests.contract.rows import NOW, PROJECT, add_endpoints, add_job, add_projects, endpoint, new_job
+from tests.contract.test_egress_rows import egress
 from tests.servers.postgres import PostgresServer
 
-MARKERS = [f"MARKER{number}secretvalue" for number in range(6)]
+MARKERS = [f"MARKER{number}secretvalue" for number in range(9)]
 JOB = JobId("cm_secret")
+EGRESS = egress(id="EG_secret")
 
 Dump = Callable[[], bytes]
 
@@ -50,6 +53,10 @@ async def store_secrets(database: SqlDatabase) -> None:
         s3 = S3Config(bucket="visible-bucket", access_key=MARKERS[0], secret_key=MARKERS[1])
         await tx.projects.save(type(project)(PROJECT, "First", NOW, s3))
         await tx.keys.add_livekit_key(LiveKitKey("API1", PROJECT, MARKERS[2], NOW))
+        orders = Orders(destinations=(Destination("d", f"rtmp://h/a/{MARKERS[6]}"),))
+        choice = StorageChoice("s3", {"secret": MARKERS[7]})
+        await tx.egresses.add(EGRESS, orders, EgressSecrets((choice,)))
+        await tx.auto_egress.save(AutoEgress(PROJECT, urls=(MARKERS[8],)))
         await tx.idempotency.begin("p", "key", "m", "f", NOW)
         await tx.idempotency.finish("p", "key", "m", f'{{"key":"{MARKERS[5]}"}}'.encode())
         await tx.commit()
@@ -62,6 +69,10 @@ async def read_secrets(database: SqlDatabase) -> list[str]:
         hook = await tx.webhooks.get(PROJECT, "wh_1")
         reply = await tx.idempotency.begin("p", "key", "m", "f", NOW)
         job = await tx.jobs.secrets(JOB)
+        (destination,) = (await tx.egresses.orders(EGRESS.id)).destinations
+        (storage,) = (await tx.egresses.secrets(EGRESS.id)).storages
+        rules = await tx.auto_egress.get(PROJECT)
+    assert rules is not None
     assert project is not None
     assert project.s3 is not None
     assert pair is not None
@@ -70,7 +81,8 @@ async def read_secrets(database: SqlDatabase) -> list[str]:
     assert reply.reply is not None
     answer = reply.reply.decode()[8:-2]
     return [
-        project.s3.access_key, project.s3.secret_key, pair.api_secret, hook.secrets[0].value, job["secretKey"], answer
+        project.s3.access_key, project.s3.secret_key, pair.api_secret, hook.secrets[0].value, job["secretKey"], answer,
+        destination.url.removeprefix("rtmp://h/a/"), storage.config["secret"], rules.urls[0],
     ]  # fmt: skip
 
 
@@ -130,7 +142,7 @@ async def test_rotation(
     both = await open_database(database_url, AesGcmSecretBox.parse(f"{new},{secret_keys}"), migrated=True)
     await closing(both)
     assert await read_secrets(both) == MARKERS
-    assert await reencrypt(both) == 5 + BATCH + 3
+    assert await reencrypt(both) == 8 + BATCH + 3
     assert await reencrypt(both) == 0
     only = await open_database(database_url, AesGcmSecretBox.parse(new), migrated=True)
     await closing(only)
