@@ -23,7 +23,7 @@ from adapters.storage.s3_client import EndpointRefused, S3Connection, S3Options,
 from adapters.storage.s3_download import read_object
 from server.domain.objects import PLAYLIST_TYPE, cache_control, is_growing, key_problem, s3_url
 from server.domain.project import S3Config
-from server.ports.storage import StorageError, StoredObject
+from server.ports.storage import ObjectExtras, StorageError, StoredObject
 
 _T = TypeVar("_T")
 
@@ -110,6 +110,15 @@ class FilePart:
         self._file.close()
 
 
+def _headers(extras: ObjectExtras) -> dict[str, Any]:
+    given = {
+        "Metadata": dict(extras.metadata),
+        "Tagging": extras.tagging,
+        "ContentDisposition": extras.content_disposition,
+    }
+    return {name: value for name, value in given.items() if value}
+
+
 def _md5(path: Path, start: int, size: int) -> str:
     """Of a window of a file, as S3's Content-MD5."""
     digest = hashlib.md5(usedforsecurity=False)
@@ -124,7 +133,15 @@ def _md5(path: Path, start: int, size: int) -> str:
 class S3Store:
     """`ObjectStore` over one bucket and prefix."""
 
-    def __init__(self, connection: S3Connection, config: S3Config, prefix: str, options: S3Options) -> None:
+    def __init__(
+        self,
+        connection: S3Connection,
+        config: S3Config,
+        prefix: str,
+        options: S3Options,
+        extras: ObjectExtras | None = None,
+    ) -> None:
+        self._extras = _headers(extras or ObjectExtras())
         self._client = connection.client
         self._threads = connection.threads
         self._config = config
@@ -138,7 +155,11 @@ class S3Store:
             data = await self._call("upload", path.read_bytes)
             await self.put_bytes(key, data, content_type=content_type)
             return
-        headers = {"ContentType": content_type, "CacheControl": cache_control(content_type)}
+        headers = {
+            "ContentType": content_type,
+            "CacheControl": cache_control(content_type),
+            **self._extras,
+        }
         if size > self._options.part_size:
             await self._put_parts(self._full(key), path, size, headers)
         else:
@@ -159,6 +180,7 @@ class S3Store:
             "Key": self._full(key),
             "ContentType": content_type,
             "CacheControl": cache_control(content_type, growing=growing),
+            **self._extras,
         }
         await self._call("upload", lambda: self._client.put_object(Body=data, **request))
 
@@ -261,7 +283,7 @@ class S3Store:
     async def _delete_one(self, key: str) -> None:
         await self._call("deletion", lambda: self._client.delete_object(Bucket=self._bucket, Key=key))
 
-    async def _put_parts(self, key: str, path: Path, size: int, headers: dict[str, str]) -> None:
+    async def _put_parts(self, key: str, path: Path, size: int, headers: dict[str, Any]) -> None:
         # A killed worker may have left some.
         for left in await self._unfinished(key):
             if left.key == key:

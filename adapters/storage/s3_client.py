@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from server.domain.project import S3Config
@@ -126,6 +126,19 @@ class _GuardOnLoop:
         asked.add_done_callback(tell)
 
 
+@dataclass(frozen=True, slots=True)
+class _Access:
+    trusted: bool
+    session_token: str = field(repr=False)
+    path_style: bool
+
+
+def _addressing(access: _Access, *, custom: bool) -> str:
+    if access.path_style:
+        return "path"
+    return "virtual" if custom else "auto"
+
+
 class S3Clients:
     """A bounded cache of connections; the least recently used is dropped and ends with its last user."""
 
@@ -141,14 +154,23 @@ class S3Clients:
         """Raises what the guard raises."""
         await self._guard(url)
 
-    async def get(self, config: S3Config, *, trusted: bool) -> S3Connection:
-        secret = hashlib.sha256(config.secret_key.encode()).hexdigest()
-        key = (config.endpoint.rstrip("/"), config.region, config.access_key, secret, str(trusted))
+    async def get(
+        self,
+        config: S3Config,
+        *,
+        trusted: bool,
+        session_token: str = "",
+        path_style: bool | None = None,
+    ) -> S3Connection:
+        access = _Access(trusted, session_token, bool(config.endpoint) if path_style is None else path_style)
+        secret = hashlib.sha256(f"{config.secret_key}\0{session_token}".encode()).hexdigest()
+        how = f"{trusted} {access.path_style}"
+        key = (config.endpoint.rstrip("/"), config.region, config.access_key, secret, how)
         async with self._lock:
             connection = self._cache.pop(key, None)
             if connection is None:
                 loop = asyncio.get_running_loop()
-                connection = await asyncio.to_thread(self._connect, config, trusted, loop)
+                connection = await asyncio.to_thread(self._connect, config, access, loop)
             self._cache[key] = connection
             if len(self._cache) > self.options.max_clients:
                 self._cache.popitem(last=False)
@@ -160,7 +182,7 @@ class S3Clients:
             connection.close()
         self._cache.clear()
 
-    def _connect(self, config: S3Config, trusted: bool, loop: asyncio.AbstractEventLoop) -> S3Connection:
+    def _connect(self, config: S3Config, access: _Access, loop: asyncio.AbstractEventLoop) -> S3Connection:
         import boto3
         from botocore.config import Config
 
@@ -175,10 +197,11 @@ class S3Clients:
             endpoint_url=config.endpoint.rstrip("/") or None,
             aws_access_key_id=config.access_key or None,
             aws_secret_access_key=config.secret_key or None,
+            aws_session_token=access.session_token or None,
             verify=self.options.ca_bundle,
             config=Config(
                 signature_version="s3v4",
-                s3={"addressing_style": "path" if custom else "auto"},
+                s3={"addressing_style": _addressing(access, custom=custom)},
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 connect_timeout=self.options.connect_timeout,
@@ -191,7 +214,7 @@ class S3Clients:
         # Before the sending below: the first answer wins, and a stopped call must not get as far.
         client.meta.events.register_first("before-send.s3", _send_nothing_stopped)
         session = None
-        if not trusted:
+        if not access.trusted:
             session = _vetted_session(lambda url: self._asking.ask(loop, url), self.options)
             send = session.send
             # An answer given here replaces botocore's own sending, which knows proxies and resolves names itself.

@@ -25,8 +25,13 @@ class Storage:
                 raise invalid("s3Config.accessKey", "and secretKey are required")
             if target.s3.endpoint:
                 await self._vet(target.s3.endpoint)
-        connection = await self._clients.get(target.s3, trusted=target.trusted)
-        return S3Store(connection, target.s3, target.prefix, self._clients.options)
+        connection = await self._clients.get(
+            target.s3,
+            trusted=target.trusted,
+            session_token=target.session_token,
+            path_style=target.path_style,
+        )
+        return S3Store(connection, target.s3, target.prefix, self._clients.options, target.extras)
 
     async def close(self) -> None:
         await self._clients.close()

@@ -16,7 +16,7 @@ from server.domain.objects import content_type, normalise_prefix
 from server.domain.project import S3Config
 from server.egress.storage_choice import StorageChoices, StoragePolicy
 from server.ports.jobs import JobRun
-from server.ports.storage import ObjectStorage, ObjectStore, StorageError, StorageTarget
+from server.ports.storage import ObjectExtras, ObjectStorage, ObjectStore, StorageError, StorageTarget
 from server.ports.unit_of_work import Database
 
 _NAMES: Mapping[str, str] = {
@@ -94,7 +94,12 @@ class EgressStorages:
         if choice.backend not in ("s3", "alioss"):
             name = _NAMES.get(choice.backend, choice.backend)
             raise StorageError(f"{name} storage is not supported by this server", retryable=False)
-        target = _target(egress, own_s3(choice.config), "", trusted=False)
+        target = replace(
+            _target(egress, own_s3(choice.config), "", trusted=False),
+            session_token=str(choice.config.get("session_token") or ""),
+            path_style=_path_style(choice),
+            extras=_extras(choice),
+        )
         return await self._opened(target, _NAMES[choice.backend], choice, egress)
 
     async def _opened(
@@ -116,6 +121,23 @@ class EgressStorages:
             and not is_backup,
             is_backup=is_backup,
         )
+
+
+def _path_style(choice: StorageChoice) -> bool | None:
+    """AliOSS refuses paths; everything else with an endpoint of its own takes them, whether asked for or not."""
+    if choice.backend == "alioss":
+        return False
+    return True if choice.config.get("force_path_style") else None
+
+
+def _extras(choice: StorageChoice) -> ObjectExtras:
+    """LK-101, LK-102; shown in the browser instead of saved, unless something else is asked for, as with LiveKit."""
+    config = choice.config
+    return ObjectExtras(
+        metadata={str(key): str(value) for key, value in dict(config.get("metadata") or {}).items()},
+        tagging=str(config.get("tagging") or ""),
+        content_disposition=str(config.get("content_disposition") or "inline"),
+    )
 
 
 def own_s3(config: Mapping[str, Any]) -> S3Config:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -12,12 +12,22 @@ from server.ids import ProjectId
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectExtras:
+    """What objects in a bucket carry besides their bytes, as S3 has it; `tagging` is a URL query. Empty: nothing."""
+
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tagging: str = ""
+    content_disposition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StorageTarget:
     """Where one job writes.
 
     `s3` None means the data directory. `scope` is the job (or recording) id: in the data directory its objects live in
     a folder of their own. `prefix` is normalised (`""` or `a/b/`, B-34). `trusted` skips the address guard, for
-    endpoints that the operator configured (design section 13).
+    endpoints that the operator configured (design section 13). `session_token` belongs to temporary S3 keys; `path_style`
+    None lets the endpoint decide whether the bucket stands in the host or in the path.
     """
 
     project_id: ProjectId
@@ -25,6 +35,9 @@ class StorageTarget:
     s3: S3Config | None = None
     prefix: str = ""
     trusted: bool = False
+    session_token: str = field(default="", repr=False)
+    path_style: bool | None = None
+    extras: ObjectExtras = ObjectExtras()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +77,6 @@ class ObjectStore(Protocol):
         The data directory may make it a hard link to the object: read or delete it later, don't write into it.
         """
         ...
-
 
     async def list(self, folder: str = "") -> tuple[StoredObject, ...]:
         """All objects whose key starts with `folder`, in key order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,22 @@ async def test_a_requests_own_bucket(stage: EgressStage, s3: S3Server) -> None:
             "contentType": "video/mp4",
         }
     ]
+
+
+async def test_objects_carry_what_was_asked_for(stage: EgressStage, s3: S3Server) -> None:
+    """LK-100 … LK-102: metadata, tags, and how browsers take it; LiveKit's default is `inline`."""
+    bucket = s3.new_bucket()
+    wanted = choice(s3, bucket)
+    extra = {"metadata": {"meeting": "weekly"}, "tagging": "team=red&keep=1"}
+    egress = await captured(stage, replace(wanted, config=wanted.config | extra))  # type: ignore[operator]
+    await stage.deliver()
+    await stage.becomes(egress, EgressStatus.COMPLETE)
+    client = s3.client()
+    head = client.head_object(Bucket=bucket, Key="calls/my-live-room.mp4")
+    assert (head["Metadata"], head["ContentDisposition"]) == ({"meeting": "weekly"}, "inline")
+    assert head["ContentType"] == "video/mp4"
+    tags = client.get_object_tagging(Bucket=bucket, Key="calls/my-live-room.mp4")["TagSet"]
+    assert {tag["Key"]: tag["Value"] for tag in tags} == {"team": "red", "keep": "1"}
 
 
 async def test_an_outage_only_delays_it(stage: EgressStage, s3: S3Server, proxy: FaultProxy) -> None:
