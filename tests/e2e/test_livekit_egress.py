@@ -1,0 +1,226 @@
+"""`livekit.Egress` by LiveKit's own Python SDK, on real rooms: what comes out, under which names, and how it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from livekit import api
+from livekit.protocol import egress as pb
+from livekit.protocol import models as models_pb
+from livekit.protocol import room as room_pb
+
+from tests.conftest import Eventually
+from tests.e2e.recording_stage import decoded
+from tests.people import People, Person
+from tests.servers.bax import BaxServer, bax_server
+from tests.servers.livekit import LiveKitServer
+from tests.servers.s3 import free_port
+from tests.sinks import Sink
+
+KEY, SECRET = "APIliveEgress", "live-egress-secret-0123456789abcdefghij"
+ADVANCED = pb.EncodingOptions(width=640, height=360, framerate=15, video_bitrate=600)
+
+
+@dataclass(frozen=True, slots=True)
+class Hall:
+    """A server with a room in it, called through `lk`; `folder` holds the objects of the data directory."""
+
+    server: BaxServer
+    lk: api.LiveKitAPI
+    people: People
+    room: str
+    folder: Path
+    eventually: Eventually
+
+    async def reaches(self, egress_id: str, status: int) -> pb.EgressInfo:
+        async def there() -> pb.EgressInfo | None:
+            request = pb.ListEgressRequest(egress_id=egress_id)
+            info = (await self.lk.egress.list_egress(request)).items[0]
+            assert not info.error, info
+            return info if info.status >= status else None
+
+        info: pb.EgressInfo = await self.eventually(there, within=40)
+        assert info.status == status
+        return info
+
+    async def recorded(self, info: pb.EgressInfo, seconds: float) -> pb.EgressInfo:
+        """Stopped once so much is recorded, and waited for until everything is in place."""
+
+        async def enough() -> bool:
+            answer = await asyncio.to_thread(self.server.call, "GET", f"/v1/egress/{info.egress_id}")
+            done: float = answer.json.get("progress", {}).get("durationMs", 0)
+            return done >= seconds * 1000
+
+        await self.eventually(enough, within=40)
+        stopped = await self.lk.egress.stop_egress(pb.StopEgressRequest(egress_id=info.egress_id))
+        assert stopped.status == pb.EGRESS_ENDING
+        return await self.reaches(info.egress_id, pb.EGRESS_COMPLETE)
+
+    def object(self, name: str) -> bytes:
+        (found,) = self.folder.rglob(name)
+        return found.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("livekit-egress")
+
+
+@pytest.fixture(scope="module")
+def live_server(data_dir: Path, livekit: LiveKitServer) -> Iterator[BaxServer]:
+    settings = {
+        "livekit_url": livekit.address.url,
+        "livekit_api_key": livekit.address.api_key,
+        "livekit_api_secret": livekit.address.api_secret,
+        "bootstrap_livekit_api_key": KEY,
+        "bootstrap_livekit_api_secret": SECRET,
+    }
+    with bax_server(data_dir, **settings) as server:
+        yield server
+
+
+@pytest.fixture
+async def hall(
+    live_server: BaxServer, data_dir: Path, livekit: LiveKitServer, eventually: Eventually
+) -> AsyncIterator[Hall]:
+    room = f"hall-{uuid.uuid4().hex[:8]}"
+    async with People(livekit) as people, api.LiveKitAPI(live_server.url, KEY, SECRET) as lk:
+        await people.join(Person("ann", width=320, height=180, hz=1000), room)
+        yield Hall(live_server, lk, people, room, data_dir, eventually)
+
+
+async def test_a_composition_in_all_forms(hall: Hall) -> None:
+    """LK-61, LK-62, LK-73 to LK-76, LK-84 to LK-87: one encode; names, sizes and times as LiveKit has them."""
+    info = await hall.lk.egress.start_room_composite_egress(
+        pb.RoomCompositeEgressRequest(
+            room_name=hall.room,
+            layout="speaker",
+            advanced=ADVANCED,
+            file_outputs=[pb.EncodedFileOutput(filepath="files/{room_name}-{time}")],
+            segment_outputs=[
+                pb.SegmentedFileOutput(
+                    filename_prefix="hls/{room_name}/part", playlist_name="all", live_playlist_name="now",
+                    segment_duration=1,
+                )
+            ],
+            image_outputs=[pb.ImageOutput(capture_interval=1, filename_prefix="shots/{room_name}")],
+        )
+    )  # fmt: skip
+    done = await hall.recorded(info, 3)
+    file = done.file_results[0]
+    assert file.filename.startswith(f"files/{hall.room}-2")
+    assert file.filename.endswith(".mp4")
+    data = hall.object(Path(file.filename).name)
+    assert len(data) == file.size
+    media = decoded(data)
+    assert media.luma[0].shape == (360, 640)
+    assert abs(len(media.times) / 15 - file.duration / 1e9) < 0.15
+    assert done.started_at <= file.started_at < file.ended_at <= done.ended_at
+    segments = done.segment_results[0]
+    assert segments.playlist_name == f"hls/{hall.room}/all.m3u8"
+    assert segments.live_playlist_name == f"hls/{hall.room}/now.m3u8"
+    assert segments.segment_count >= 3
+    playlist = hall.object("all.m3u8").decode()
+    assert playlist.count("#EXTINF") == segments.segment_count
+    assert "part_00000.ts" in playlist
+    assert playlist.rstrip().endswith("#EXT-X-ENDLIST")
+    assert done.image_results[0].image_count >= 2
+    assert hall.object(f"{hall.room}_00000.jpeg").startswith(b"\xff\xd8")
+    assert done.details == "End reason: StopEgress API"
+    assert done.manifest_location
+    assert done.WhichOneof("result") is None
+
+
+async def test_participants_and_tracks(hall: Hall) -> None:
+    """LK-20, LK-31, LK-67: facts that are known only in the room are in the names."""
+
+    async def published() -> dict[str, str] | None:
+        listed = await hall.lk.room.list_participants(room_pb.ListParticipantsRequest(room=hall.room))
+        tracks = {
+            models_pb.TrackType.Name(track.type): track.sid
+            for one in listed.participants
+            for track in one.tracks
+        }
+        return tracks if len(tracks) == 2 else None
+
+    tracks = await hall.eventually(published)
+    audio, video = tracks["AUDIO"], tracks["VIDEO"]
+    composed = await hall.lk.egress.start_participant_egress(
+        pb.ParticipantEgressRequest(
+            room_name=hall.room, identity="ann", advanced=ADVANCED,
+            file_outputs=[pb.EncodedFileOutput(filepath="p/{publisher_identity}-{room_name}")],
+        )
+    )  # fmt: skip
+    sound = await hall.lk.egress.start_track_egress(
+        pb.TrackEgressRequest(
+            room_name=hall.room, track_id=audio,
+            file=pb.DirectFileOutput(filepath="t/{track_type}-{track_source}-{track_id}"),
+        )
+    )  # fmt: skip
+    picture = await hall.lk.egress.start_track_egress(
+        pb.TrackEgressRequest(room_name=hall.room, track_id=video, file=pb.DirectFileOutput())
+    )
+    first, second, third = await asyncio.gather(
+        *(hall.recorded(one, 2) for one in (composed, sound, picture))
+    )
+    assert first.file_results[0].filename == f"p/ann-{hall.room}.mp4"
+    assert second.file_results[0].filename == f"t/audio-microphone-{audio}.ogg"
+    assert third.file_results[0].filename.startswith(f"{video}-2")
+    assert third.file_results[0].filename.endswith(".webm")
+    assert decoded(hall.object(f"audio-microphone-{audio}.ogg")).codecs == ("opus",)
+
+
+async def test_webhooks_of_the_request(hall: Hall) -> None:
+    """LK-137, LK-139: from the server itself, in order, verified by LiveKit's receiver."""
+    async with Sink() as sink:
+        info = await hall.lk.egress.start_room_composite_egress(
+            pb.RoomCompositeEgressRequest(
+                room_name=hall.room, advanced=ADVANCED, file_outputs=[pb.EncodedFileOutput()],
+                webhooks=[api.WebhookConfig(url=sink.url, signing_key=KEY)],
+            )
+        )  # fmt: skip
+        await hall.recorded(info, 1)
+
+        def ended() -> bool:
+            return any(json.loads(one.body)["event"] == "egress_ended" for one in sink.received)
+
+        await hall.eventually(ended)
+        received = list(sink.received)
+    receiver = api.WebhookReceiver(api.TokenVerifier(KEY, SECRET))
+    events = [receiver.receive(one.body.decode(), one.headers["Authorization"]) for one in received]
+    told = [(one.event, one.egress_info.status) for one in events]
+    assert told[0] == ("egress_started", pb.EGRESS_STARTING)
+    assert ("egress_updated", pb.EGRESS_ACTIVE) in told
+    assert ("egress_updated", pb.EGRESS_ENDING) in told
+    assert told[-1] == ("egress_ended", pb.EGRESS_COMPLETE)
+    assert events[-1].egress_info.file_results[0].size > 0
+
+
+async def test_a_failed_destination_is_told(hall: Hall) -> None:
+    """2.4, LK-51: nobody listens at the address; the file beside it is complete."""
+    url = f"rtmp://127.0.0.1:{free_port()}/live/the-stream-key"
+    info = await hall.lk.egress.start_room_composite_egress(
+        pb.RoomCompositeEgressRequest(
+            room_name=hall.room,
+            advanced=ADVANCED,
+            file_outputs=[pb.EncodedFileOutput(filepath="beside")],
+            stream_outputs=[pb.StreamOutput(protocol=pb.RTMP, urls=[url])],
+        )
+    )
+
+    async def failed() -> bool:
+        request = pb.ListEgressRequest(egress_id=info.egress_id)
+        now = (await hall.lk.egress.list_egress(request)).items[0]
+        return now.stream_results[0].status == pb.StreamInfo.FAILED
+
+    await hall.eventually(failed, within=40)
+    done = await hall.recorded(info, 1)
+    assert done.stream_results[0].error
+    assert "the-stream-key" not in str(done)
+    assert done.file_results[0].filename == "beside.mp4"
