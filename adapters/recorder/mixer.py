@@ -1,6 +1,6 @@
 """Mixes the sounds of all tracks to one stereo signal on the recorder's clock.
 
-Positions count samples at 48 kHz from the clock's start. The SDK delivers sound by its own timer, 10 ms at a time and
+Positions count samples at 48 kHz from the clock's start. The SDK delivers sound by its own timer, 20 ms at a time and
 without times: a track's samples follow each other, and are shifted by a sample per block where they run ahead or behind.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HZ = 48_000
 _RING = HZ
 # Over so many blocks the earliest arrival is looked for; the others waited for something.
-_WINDOW = 50
+_WINDOW = 25
 _JUMP = HZ * 40 // 1000
 _PLAY = HZ * 2 // 1000
 _KNEE = 24_000.0

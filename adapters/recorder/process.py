@@ -29,7 +29,9 @@ _FAREWELL_SEC = 5.0
 # Nothing of the server's own settings, which hold its secrets. Chromium wants a home, the resolver its files.
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
 # Dozens of threads allocate pictures: few arenas, as each keeps what was freed in it, and no fresh pages for each one.
-_MALLOC = {
+# The SDK's tasks only hand media to Python, one at a time: a second thread for them is woken for nothing.
+_TUNING = {
+    "TOKIO_WORKER_THREADS": "1",
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(8 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
@@ -142,6 +144,14 @@ class Recorder:
                 _log.warning(text, pid=self._process.pid)
 
 
+def _be_nice(pid: int, nice: int) -> None:
+    """Its session is a scheduling group of its own where the kernel makes such; then the group's niceness counts."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+
+
 class RecorderPool:
     """Implements `server.ports.recorder.Recorders`.
 
@@ -204,12 +214,11 @@ class RecorderPool:
             start_new_session=True,
         )
         if self._nice:
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, process.pid, self._nice)
+            _be_nice(process.pid, self._nice)
         recorder = Recorder(process)
         await recorder.until_ready()
         return recorder
 
     def _child_environment(self) -> dict[str, str]:
         passed = {name: self._environment[name] for name in _PASSED_ON if name in self._environment}
-        return {**passed, **_MALLOC, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
+        return {**passed, **_TUNING, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     Plane = NDArray[np.uint8]
 
 HZ = 48_000
-_AUDIO_FRAME_MS = 10
-# One second: what piles up behind a busy interpreter is sound that would be missing later.
+_AUDIO_FRAME_MS = 20
+# One second, in the SDK's 10 ms: what piles up behind a busy interpreter is sound that would be missing later.
 _AUDIO_QUEUE_FRAMES = 100
 _VIDEO_QUEUE_FRAMES = 4
 
@@ -100,7 +100,7 @@ class Tap:
         return Stream(handle, self._video)
 
     def audio(self, track: Track, sink: AudioSink) -> Stream:
-        """The sink gets 10 ms of 48 kHz stereo at a time, shape (480, 2), its own to keep."""
+        """The sink gets 20 ms of 48 kHz stereo at a time, shape (960, 2), its own to keep."""
         request = FfiRequest()
         wanted = request.new_audio_stream
         wanted.track_handle = track._ffi_handle.handle

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from server.domain.layout import StageTrack
 
 # Sound is mixed for a whole frame's time at its beginning, so it is held back by one frame and what arrival is uneven.
-HOLD_SEC = 0.065
+HOLD_SEC = 0.075
 # Later than this is no hiccup: the machine stood still, and time is left out rather than made up for.
 _STALL_SEC = 2.0
 _AUDIO_ONLY_RATE = 50
@@ -154,7 +154,7 @@ class Timeline:
             while self._calls:
                 self._calls.pop(0)()
             if now - due > _STALL_SEC:
-                self._leave_out(now - due, "stalled")
+                self._leave_out(now - due, "STALLED")
                 continue
             self._emit(due, late=now - due > 1 / self._rate)
 
@@ -166,7 +166,7 @@ class Timeline:
 
     def _leave_out(self, seconds: float, reason: str) -> None:
         frames = max(1, int(seconds * self._rate))
-        if reason == "stalled":
+        if reason == "STALLED":
             self.counts.dropped += frames
         gone = frames / self._rate
         self._start += gone

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import socket
 from pathlib import Path
 
+import pytest
 from livekit.api import DeleteRoomRequest, LiveKitAPI
 
 from adapters.recorder.process import RecorderPool
-from server.domain.egress import RoomSource
+from server.domain.egress import Destination, RoomSource
 from server.domain.layout import Rect, StageTrack, arrange
-from server.ports.recorder import Active, Ended, Finish, Joined, Measured, NewOrders, TrackSeen
+from server.ports.recorder import Active, Ended, Finish, Joined, Measured, NewOrders, StreamReport, TrackSeen
 from tests.conftest import Eventually
 from tests.integration.recorder.stage import Footage, plan_for, recording
 from tests.people import People, Person
@@ -262,3 +264,64 @@ async def test_sources_change_while_it_runs(
         await run.hears(Ended)
     numbers = Footage.read(tmp_path / "part-000.mp4").numbers()
     assert len({number for number in numbers[:60] if number is not None}) > 25
+
+
+async def test_only_streams_and_none_can_be_reached(
+    livekit: LiveKitServer, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """LK-50: `streams_failed`; with a file beside it, the recording goes on."""
+    nowhere = Destination("one", "rtmp://127.0.0.1:9/live/secret-key")
+    plan = plan_for(
+        livekit,
+        room,
+        tmp_path,
+        streams="rtmp",
+        destinations=(nowhere,),
+        allow_private_urls=True,
+        container="",
+    )
+    async with recording(pool, plan) as run:
+        assert (await run.hears(Ended)).reason == "streams_failed"
+    assert [one.state for one in run.all(StreamReport)][-1] == "failed"
+    assert "secret-key" not in repr(run.said)
+    with_file = plan_for(
+        livekit, room, tmp_path, streams="rtmp", destinations=(nowhere,), allow_private_urls=True
+    )
+    async with recording(pool, with_file) as run:
+        await run.hears(StreamReport)
+        await run.records(0.5)
+        await run.recorder.send(Finish())
+        assert (await run.hears(Ended)).reason == "stopped"
+
+
+async def test_only_streams_and_the_last_is_taken_away(
+    livekit: LiveKitServer, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """LK-52: `streams_ended`."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    port = silent.getsockname()[1]
+    one = Destination("one", f"rtmp://127.0.0.1:{port}/live/key")
+    plan = plan_for(
+        livekit, room, tmp_path, streams="rtmp", destinations=(one,), allow_private_urls=True, container=""
+    )
+    async with recording(pool, plan) as run:
+        await run.hears(Active)
+        await run.recorder.send(NewOrders())
+        assert (await run.hears(Ended)).reason == "streams_ended"
+    silent.close()
+
+
+async def test_a_private_destination_is_not_reached(
+    livekit: LiveKitServer, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """The guard holds for streams unless the operator lifts it."""
+    inside = socket.create_server(("127.0.0.1", 0))
+    inside.setblocking(False)
+    port = inside.getsockname()[1]
+    one = Destination("one", f"rtmp://127.0.0.1:{port}/live/key")
+    plan = plan_for(livekit, room, tmp_path, streams="rtmp", destinations=(one,), container="")
+    async with recording(pool, plan) as run:
+        assert (await run.hears(Ended)).reason == "streams_failed"
+    with pytest.raises(BlockingIOError):
+        inside.accept()
+    inside.close()

@@ -1,0 +1,173 @@
+"""The clock: one picture and its sound per tick, whatever happens to the machine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adapters.recorder import timeline
+from adapters.recorder.timeline import Clock, Scene, Timeline
+
+FPS = 50
+
+
+class Notes:
+    """Takes the place of the program: what came, in order."""
+
+    def __init__(self, wanted: int, slow: Callable[[int], float] = lambda _: 0.0) -> None:
+        self.started_at = 0
+        self.frames: list[tuple[object, int]] = []
+        self.samples: list[int] = []
+        self.enough = threading.Event()
+        self._wanted, self._slow = wanted, slow
+
+    def video(self, frame: object, number: int) -> None:
+        self.frames.append((frame, number))
+        time.sleep(self._slow(number))
+        if len(self.frames) >= self._wanted:
+            self.enough.set()
+
+    def audio(self, samples: np.ndarray[Any, Any]) -> None:
+        self.samples.append(len(samples))
+
+
+class Canvas:
+    """Composes a new object for each frame."""
+
+    def __init__(self) -> None:
+        self.cards: list[str] = []
+
+    def compose(self, *_: object) -> tuple[object, bool]:
+        return object(), True
+
+    def card(self, text: str) -> object:
+        self.cards.append(text)
+        return text
+
+
+def clockwork(notes: Any, canvas: Any, failed: Callable[[Exception], None] | None = None) -> Timeline:
+    def unexpected(error: Exception) -> None:
+        raise error
+
+    return Timeline(
+        notes,
+        canvas,
+        Clock(),
+        fps=FPS,
+        with_audio=True,
+        began=lambda _: None,
+        failed=failed or unexpected,
+    )
+
+
+def run(notes: Notes, canvas: Canvas) -> Timeline:
+    line = clockwork(notes, canvas)
+    line.start()
+    assert notes.enough.wait(20)
+    line.stop()
+    return line
+
+
+def test_every_number_once_with_its_sound() -> None:
+    notes = Notes(30)
+    line = run(notes, Canvas())
+    assert [number for _, number in notes.frames] == list(range(len(notes.frames)))
+    assert set(notes.samples) == {48_000 // FPS}
+    assert line.counts.composed == len(notes.frames)
+    assert line.seconds == pytest.approx(len(notes.frames) / FPS)
+
+
+def test_what_is_late_is_repeated_and_counted() -> None:
+    notes = Notes(40, slow=lambda number: 0.15 if number == 10 else 0.0)
+    line = run(notes, Canvas())
+    assert line.counts.repeated >= 2
+    assert [number for _, number in notes.frames] == list(range(len(notes.frames)))
+    pictures = [frame for frame, _ in notes.frames]
+    assert pictures[10] is pictures[11]
+
+
+def test_a_machine_that_is_too_slow_still_shows_something_new() -> None:
+    notes = Notes(20, slow=lambda _: 0.03)
+    run(notes, Canvas())
+    pictures = [frame for frame, _ in notes.frames]
+    assert len({id(one) for one in pictures}) >= len(pictures) // 3
+
+
+def test_a_standstill_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No burst of a thousand frames when a machine wakes up: a gap, and the wall time moves on."""
+    monkeypatch.setattr(timeline, "_STALL_SEC", 0.3)
+    notes = Notes(30, slow=lambda number: 1.0 if number == 10 else 0.0)
+    line = run(notes, Canvas())
+    (gap,) = line.counts.gaps
+    assert gap["reason"] == "STALLED"
+    assert gap["startMs"] == 11 * 1000 // FPS
+    assert line.counts.dropped >= 0.3 * FPS
+    assert [number for _, number in notes.frames] == list(range(len(notes.frames)))
+
+
+def test_a_cut_moves_the_wall_time_on() -> None:
+    notes = Notes(10)
+    line = clockwork(notes, Canvas())
+    line.start()
+    assert notes.enough.wait(20)
+    line.cut(on=True)
+    began = notes.started_at
+    frozen = threading.Event()
+    frozen.wait(0.3)
+    seen = len(notes.frames)
+    frozen.wait(0.2)
+    assert len(notes.frames) <= seen + 1
+    notes._wanted = seen + 10
+    notes.enough.clear()
+    line.cut(on=False)
+    assert notes.enough.wait(20)
+    line.stop()
+    (gap,) = line.counts.gaps
+    assert gap["reason"] == "PAUSED"
+    assert notes.started_at - began == pytest.approx(int(gap["durationMs"]) * 1e6, abs=2e6)
+
+
+def test_a_card_is_drawn_once_and_silent() -> None:
+    notes, canvas = Notes(10), Canvas()
+    line = clockwork(notes, canvas)
+    line.scene = Scene(card="Paused", silent=True)
+    line.start()
+    assert notes.enough.wait(20)
+    line.stop()
+    assert canvas.cards == ["Paused"]
+    assert {frame for frame, _ in notes.frames} == {"Paused"}
+
+
+def test_calls_run_between_frames() -> None:
+    notes = Notes(10)
+    line = clockwork(notes, Canvas())
+    names: list[str] = []
+    line.call(lambda: names.append(threading.current_thread().name))
+    line.start()
+    assert notes.enough.wait(20)
+    line.stop()
+    assert names == ["timeline"]
+
+
+def test_a_refusal_of_the_disk_is_handed_on() -> None:
+    class Full(Notes):
+        def video(self, frame: object, number: int) -> None:
+            raise OSError("no space left on device")
+
+    failures: list[Exception] = []
+    told = threading.Event()
+
+    def failed(error: Exception) -> None:
+        failures.append(error)
+        told.set()
+
+    line = clockwork(Full(1), Canvas(), failed)
+    line.start()
+    assert told.wait(10)
+    line.stop()
+    assert isinstance(failures[0], OSError)
