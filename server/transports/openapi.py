@@ -58,13 +58,33 @@ _SECURITY_SCHEMES = {
         "name": "X-Project-Id",
         "description": "The key's project.",
     },
+    "rtcstackKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Api-Key",
+        "description": "A LiveKit-style key of the project.",
+    },
+    "rtcstackTimestamp": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-RTCstack-Timestamp",
+        "description": "Seconds since 1970, at most 300 off.",
+    },
+    "rtcstackSignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-RTCstack-Signature",
+        "description": "`sha256=` and the hex HMAC-SHA256 by the key's secret of method, path with query, timestamp and the "
+        "hex SHA-256 of the body, with line feeds between them.",
+    },
 }
+_SIGNED: dict[str, list[str]] = {"rtcstackKey": [], "rtcstackTimestamp": [], "rtcstackSignature": []}
 _SECURITY: Mapping[int, list[dict[str, list[str]]]] = {
     options_pb2.ACCESS_PROJECT: [{"apiKey": []}],
     options_pb2.ACCESS_BAXSTREAM: [{"apiKey": [], "projectId": []}],
     options_pb2.ACCESS_ADMIN: [{"adminToken": []}],
     options_pb2.ACCESS_PROJECT_OR_ADMIN: [{"adminToken": []}, {"apiKey": []}],
-    options_pb2.ACCESS_RTCSTACK: [{"apiKey": []}],
+    options_pb2.ACCESS_RTCSTACK: [{"apiKey": []}, _SIGNED],
 }
 _IDEMPOTENCY = {
     "name": "Idempotency-Key",
@@ -213,7 +233,10 @@ def _success(method: Method, schemas: Schemas) -> dict[str, Any]:
         }
     status = rule.rest_status or (201 if rule.creates else 200)
     text = descriptions().get(reply.full_name, reply.name)
-    return {str(status): _response(text, "application/json", schema)}
+    answers = {str(status): _response(text, "application/json", schema)}
+    if rule.rest_problem and status == 201:
+        answers["200"] = _response("It was there already.", "application/json", schema)
+    return answers
 
 
 def _event(name: str, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,6 +71,16 @@ async def test_limits_come_from_the_rules(document: Any) -> None:
     assert "projectId" in document["paths"]["/video/convert"]["post"]["security"][0]
 
 
+async def test_rtcstacks_routes_tell_their_two_credentials_and_answers(document: Any) -> None:
+    """B-66, B-68."""
+    start = document["paths"]["/v1/rooms/{roomId}/recording/start"]["post"]
+    assert [set(way) for way in start["security"]] == [
+        {"apiKey"},
+        {"rtcstackKey", "rtcstackTimestamp", "rtcstackSignature"},
+    ]
+    assert start["responses"]["200"]["content"] == start["responses"]["201"]["content"]
+
+
 async def test_requests_and_replies_are_as_described(surface: Surface, document: Any) -> None:
     """Every REST answer to a valid call fits its schema, and every valid body fits its own."""
     checked = 0
