@@ -163,9 +163,14 @@ def test_every_job_error_code_is_documented() -> None:
     sources = "".join(
         (ROOT / path).read_text()
         for path in modules("server")
-        if path.parts[1] in {"conversion", "jobs", "domain"}
+        if path.parts[1] in {"conversion", "egress", "jobs", "domain"}
     )
-    codes = set(re.findall(r"\"([A-Z_]+_(?:FAILED|TIMEOUT|FORMAT|UNAVAILABLE)|INTERNAL)\"", sources))
+    sources += "".join(
+        (ROOT / path).read_text() for path in modules("adapters") if path.parts[1] == "recorder"
+    )
+    code = r"\"([A-Z_]+_(?:FAILED|TIMEOUT|FORMAT|UNAVAILABLE|REFUSED|ABORTED|REACHED)|INTERNAL)\""
+    # LiveKit's statuses are no codes.
+    codes = set(re.findall(code, sources)) - {"EGRESS_LIMIT_REACHED"}
     section = _text("docs/errors.md").partition("## Errors of jobs")[2]
 
     assert "DOWNLOAD_FAILED" in codes
