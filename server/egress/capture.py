@@ -250,7 +250,7 @@ class Capture:
         raise JobStopped
 
     async def _room_is_over(self, reason: str) -> bool | None:
-        """None while LiveKit does not say. A LiveKit that was restarted has the room under a new sid."""
+        """None while LiveKit does not say. One that was restarted has the room, and its people, under a new sid."""
         try:
             sid = await self._studio.door.sid(self._egress.plan.livekit_room)
         except ServiceError as error:
@@ -258,7 +258,8 @@ class Capture:
                 "egress %s: LiveKit does not say if its room is open: %s", self._egress.id, error.message
             )
             return None
-        if reason == CONNECTION_LOST:
+        reasons = {reason, *(part.reason for part in self._journal.footage.parts)}
+        if CONNECTION_LOST in reasons:
             return not sid
         return not sid or bool(self._egress.room_id and sid != self._egress.room_id)
 

@@ -154,7 +154,9 @@ class DeliveryHandler:
             )
             raise RetryLater("STORAGE_UPLOAD_FAILED", _text(error), delay_sec=pause) from error
         if backup or not self._shipping.storages.has_backup:
-            return await delivery.fail(_upload_failed(f"upload failed: {_text(error)}"))
+            return await delivery.fail(
+                _upload_failed(f"{delivery.storage_name} upload failed: {_text(error)}")
+            )
         try:
             return await delivery.deliver(backup=True)
         except (StorageError, ServiceError, OSError) as second:
@@ -211,6 +213,7 @@ class _Delivery:
         self._books = books
         self._objects: list[ManifestObject] = []
         self._keys: list[str] = []
+        self.storage_name = "Storage"
 
     async def deliver(self, *, backup: bool) -> Mapping[str, Any]:
         """Raise StorageError, ServiceError, OSError, OwnershipLost."""
@@ -250,6 +253,7 @@ class _Delivery:
 
     async def _open(self, index: int, *, backup: bool) -> OpenStorage:
         opened = await self._shipping.storages.open(self._egress, index, backup=backup)
+        self.storage_name = opened.name
         return opened.fenced(self._run)
 
     # --- files

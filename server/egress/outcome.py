@@ -115,8 +115,15 @@ def whole_seconds(nanoseconds: int) -> int:
 def _over(
     streams: tuple[StreamResult, ...], status: StreamStatus, outcome: Outcome
 ) -> tuple[StreamResult, ...]:
+    why = outcome.failing if status is StreamStatus.FAILED else None
     return tuple(
-        replace(stream, status=status, ended_at=outcome.ended_at)
+        replace(
+            stream,
+            status=status,
+            ended_at=outcome.ended_at,
+            error=why.message if why else "",
+            error_code=why.code if why else "",
+        )
         if stream.status is StreamStatus.ACTIVE
         else stream
         for stream in streams

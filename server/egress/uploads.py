@@ -17,7 +17,7 @@ from server.egress.names import Facts, facts_of, image_names, segment_names
 from server.egress.segments import SegmentUploads
 from server.egress.storage import EgressStorages, OpenStorage
 from server.errors import ServiceError
-from server.ports.jobs import JobRun
+from server.ports.jobs import JobRun, OwnershipLost
 from server.ports.storage import StorageError
 
 _log = logging.getLogger(__name__)
@@ -120,9 +120,16 @@ class Uploads:
                     await self._tell(index, uploads.result())
             except (StorageError, ServiceError, OSError) as error:
                 _log.warning("egress %s: an upload failed, it is tried again: %s", self._egress.id, error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _MAX_PAUSE_SEC)
-                stirred.set()
+            except OwnershipLost:
+                raise
+            except Exception:  # noqa: BLE001 - see below
+                # The delivery has another go at it, and tells if it fails there too.
+                _log.exception("egress %s: an upload broke", self._egress.id)
+            else:
+                continue
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _MAX_PAUSE_SEC)
+            stirred.set()
 
     async def _tell(self, index: int, result: SegmentsResult) -> None:
         def told(egress: Egress) -> Egress:

@@ -20,6 +20,7 @@ from server.domain.egress import (
 )
 from server.domain.webhook import NewEvent
 from server.egress.events import changed_events, started_events, streams_failed
+from server.egress.handler import closing
 from server.egress.outcome import (
     LIMIT,
     LIMIT_REACHED,
@@ -224,6 +225,16 @@ def test_beside_a_file_the_stream_fails_alone_and_at_once() -> None:
     after = concluded(all_, completed(STOPPED, BEGAN), DONE, BEGAN)
     events = changed_events(all_, after, None, NOW)
     assert [name for name in names(events) if "." in name] == ["recording.completed", "egress.ended"]
+
+
+def test_what_breaks_the_egress_breaks_its_streams() -> None:
+    """Section 2.2, WH-46: streams that still ran fail with the egress's own error, told as soon as it is known."""
+    before = egress_of(type="both", status=EgressStatus.ACTIVE, results=BOTH_STREAMING)
+    after = closing(before, failed(Failing("EGRESS_FAILED", "the page crashed"), BEGAN))
+    events = changed_events(before, after, None, NOW)
+    assert names(events) == ["stream.updated", "stream.failed"]
+    told = data(events, "stream.failed")
+    assert (told["errorMessage"], told["errorCode"]) == ("the page crashed", "EGRESS_FAILED")
 
 
 def test_a_stream_that_was_stopped() -> None:
