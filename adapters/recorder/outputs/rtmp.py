@@ -11,7 +11,7 @@ import ssl
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from urllib.parse import urlsplit
 
@@ -22,11 +22,13 @@ from adapters.recorder.outputs.link import AUTH_FAILED, FAILED, TIMEOUT, HungUp,
 from adapters.recorder.outputs.tcp import STALL_SEC, Resolve, Tcp
 
 ANSWER_SEC = 5.0
-_CHUNK = 0x10000
+# FFmpeg's, which every service has met.
+_CHUNK = 60_000
 _ACK_WINDOW = 1 << 18
 _MAX_MESSAGE = 1 << 20
+_MAX_CHANNELS = 64
 
-_SET_CHUNK, _ABORT, _ACK, _USER, _WINDOW, _BANDWIDTH = 1, 2, 3, 4, 5, 6
+_SET_CHUNK, _ACK, _USER, _WINDOW = 1, 3, 4, 5
 _DATA, _COMMAND = 18, 20
 _PING, _PONG = 6, 7
 _REFUSED = "The destination refused the application or the stream key."
@@ -40,7 +42,7 @@ class RtmpUrl:
     host: str
     port: int
     app: str
-    key: str
+    key: str = field(repr=False)
 
     @classmethod
     def parse(cls, url: str) -> RtmpUrl:
@@ -82,10 +84,7 @@ class RtmpLink:
     def open(self) -> None:
         self._tcp.open(self._url.host, self._url.port, secure=self._url.secure)
         self._handshake()
-        self._tcp.write(
-            _message(2, _SET_CHUNK, 0, 0, struct.pack(">I", _CHUNK), 128)
-            + _message(2, _WINDOW, 0, 0, struct.pack(">I", _ACK_WINDOW))
-        )
+        self._tcp.write(_message(2, _SET_CHUNK, 0, 0, struct.pack(">I", _CHUNK), 128))
         app = {
             "app": self._url.app,
             "type": "nonprivate",
@@ -94,6 +93,7 @@ class RtmpLink:
         }
         self._command("connect", 1.0, app)
         self._await_result(1.0)
+        self._tcp.write(_message(2, _WINDOW, 0, 0, struct.pack(">I", _ACK_WINDOW)))
         self._command("releaseStream", 2.0, None, self._url.key)
         self._command("FCPublish", 3.0, None, self._url.key)
         self._command("createStream", 4.0, None)
@@ -253,7 +253,7 @@ class _Received:
             extended = raw[at : at + 3] == b"\xff\xff\xff"
         if size >= 7:
             length, kind = int.from_bytes(raw[at + 3 : at + 6], "big"), raw[at + 6]
-        if length > _MAX_MESSAGE:
+        if length > _MAX_MESSAGE or len(self._heads) > _MAX_CHANNELS:
             raise LinkError(FAILED, "The destination does not speak RTMP.")
         at += size + (4 if extended else 0)
         partial = self._partial.get(channel, bytearray())

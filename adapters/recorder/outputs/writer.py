@@ -27,7 +27,7 @@ class Writer:
         self._segments = segments
         self._images = images
         self._queue: queue.SimpleQueue[Encoded | Still | None] = queue.SimpleQueue()
-        self.failure: OSError | None = None
+        self.failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
@@ -59,7 +59,7 @@ class Writer:
         try:
             while (item := self._queue.get()) is not None:
                 self._write(item)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the recording must not go on unwritten
             self.failure = error
         finally:
             self._close_outputs()
@@ -79,5 +79,5 @@ class Writer:
             try:
                 if output is not None:
                     output.close()
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - the other output must be closed as well
                 self.failure = self.failure or error

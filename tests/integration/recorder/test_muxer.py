@@ -56,7 +56,7 @@ def whole_webm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_one_part_becomes_a_file_that_starts_at_once(whole: Path, tmp_path: Path) -> None:
-    """EG-21: the index stands before the media; every frame is there at its time, with its colours named."""
+    """Design 7: the index stands before the media; every frame is there at its time, with its colours named."""
     target = tmp_path / "deep" / "out.mp4"
     finished = await Muxer().finish([whole], target, "mp4")
     assert finished.duration_ms == 5000
@@ -77,7 +77,7 @@ async def test_one_part_becomes_a_file_that_starts_at_once(whole: Path, tmp_path
 
 
 async def test_parts_join_without_a_seam(tmp_path: Path) -> None:
-    """EG-23: each part's picture and sound begin together where the last one's ended; the rate never changes."""
+    """Design 7: each part's picture and sound begin together where the last one's ended; the rate never changes."""
     parts = [record(tmp_path, number, frames) for number, frames in enumerate((47, 100, 61))]
     finished = await Muxer().finish(parts, tmp_path / "out.mp4", "mp4")
     assert finished.duration_ms == round(208 * 1000 / FPS)
@@ -96,7 +96,7 @@ async def test_parts_join_without_a_seam(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(CUTS))
 async def test_a_part_torn_anywhere_is_used_up_to_there(whole: Path, tmp_path: Path, seed: int) -> None:
-    """EG-22: at most 2 s before the tear are lost; what is left plays through, and the next part follows in step."""
+    """Design 7: at most 2 s before the tear are lost; what is left plays through, and the next part follows in step."""
     data = whole.read_bytes()
     chance = random.Random(seed)
     cut = chance.randrange(len(data))
@@ -135,7 +135,7 @@ async def test_a_torn_webm_is_used_up_to_there(whole_webm: Path, tmp_path: Path,
 
 
 async def test_webm_is_seekable_at_once(whole_webm: Path, tmp_path: Path) -> None:
-    """EG-21: a finished WebM has its duration, and its cues before the first cluster."""
+    """Design 7: a finished WebM has its duration, and its cues before the first cluster."""
     await Muxer().finish([whole_webm], tmp_path / "out.webm", "webm")
     data = (tmp_path / "out.webm").read_bytes()
     assert 0 < data.index(b"\x1c\x53\xbb\x6b") < data.index(b"\x1f\x43\xb6\x75")
@@ -152,7 +152,7 @@ async def test_webm_is_seekable_at_once(whole_webm: Path, tmp_path: Path) -> Non
     ("container", "encoding"), [("ogg", OGG), ("mp3", MP3), ("mp4", replace(SMALL, video=None))]
 )
 async def test_sound_alone_is_joined_torn_or_not(tmp_path: Path, container: str, encoding: Encoding) -> None:
-    """EG-24: OGG, MP3 and MP4 of sound only."""
+    """EG-07: OGG, MP3 and MP4 of sound only."""
     first, second = (record(tmp_path, part, 90, container, encoding) for part in range(2))
     await Muxer().finish([first, second], tmp_path / f"whole.{container}", container)
     look = Look.at(tmp_path / f"whole.{container}")
@@ -193,7 +193,7 @@ async def test_picture_alone(tmp_path: Path) -> None:
 
 
 async def test_parts_without_media_are_passed_over(tmp_path: Path) -> None:
-    """EG-22: empty, missing and foreign files; with nothing else there is no file, and no rest of one."""
+    """Design 7: empty, missing and foreign files; with nothing else there is no file, and no rest of one."""
     empty, junk = tmp_path / "part-000.mp4", tmp_path / "part-001.mp4"
     empty.write_bytes(b"")
     junk.write_bytes(random.Random(1).randbytes(50_000))

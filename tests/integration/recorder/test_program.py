@@ -51,7 +51,7 @@ def reports() -> Reports:
 def test_pictures_are_evenly_spaced_in_the_asked_codec(
     tmp_path: Path, reports: Reports, codec: str, profile: str, fps: int
 ) -> None:
-    """EG-20: every picture once, at its time, whatever the rate; codec, profile, colours and sound as asked."""
+    """Design 7: every picture once, at its time, whatever the rate; codec, profile, colours and sound as asked."""
     encoding = Encoding(replace(VIDEO, codec=codec, fps=fps), AudioEncoding(hz=48_000))
     program = Program(plan_into(tmp_path, encoding, container="mp4"), reports)
     Feeder(program, fps=fps).feed(2 * fps + 7)
@@ -90,7 +90,7 @@ def test_each_container_holds_what_was_fed(
     encoding: Encoding,
     codecs: tuple[str | None, str | None],
 ) -> None:
-    """EG-20: MP4, WebM, OGG and MP3; picture only and sound only."""
+    """EG-07: MP4, WebM, OGG and MP3; picture only and sound only."""
     program = Program(plan_into(tmp_path, encoding, container=container, part=7), reports)
     Feeder(program, video=encoding.video is not None, audio=encoding.audio is not None).feed(75)
     program.finish()
@@ -108,7 +108,7 @@ def test_each_container_holds_what_was_fed(
 
 
 def test_key_frames_come_when_outputs_need_them() -> None:
-    """LK-58: as asked, else 4 s for streams and at the boundaries of segments; for a file the encoder decides."""
+    """LK-124, livekit-surface 4.1: as asked, else 4 s for streams and at the boundaries of segments; for a file the encoder decides."""
     asked = replace(VIDEO, key_frame_sec=2.5)
     assert KeyFrames.planned(VIDEO, segment_sec=0, streams=False).every == ()
     assert KeyFrames.planned(VIDEO, segment_sec=0, streams=True).every == (120,)
@@ -118,7 +118,7 @@ def test_key_frames_come_when_outputs_need_them() -> None:
 
 
 def test_segments_are_exact_and_follow_each_other(tmp_path: Path, reports: Reports) -> None:
-    """EG-25: cut at key frames of the asked length, told of in order; together they are one unbroken stream."""
+    """LK-75: cut at key frames of the asked length, told of in order; together they are one unbroken stream."""
     program = Program(plan_into(tmp_path, segment_sec=2, part=3, container="mp4"), reports)
     program.started_at = STARTED_AT
     Feeder(program).feed(5 * FPS + 10)
@@ -172,7 +172,7 @@ def test_segments_of_sound_alone(tmp_path: Path, reports: Reports) -> None:
 
 
 def test_images_show_the_picture_of_their_moment(tmp_path: Path, reports: Reports) -> None:
-    """EG-26: JPEGs at their interval, at the asked size and with true colours; numbers go on from earlier parts."""
+    """LK-84, LK-85: JPEGs at their interval, at the asked size and with true colours; numbers go on from earlier parts."""
     wanted = (WantedImages(1), WantedImages(2, 160, 90))
     program = Program(plan_into(tmp_path, images=wanted, first_image=5), reports)
     grey = np.full((HEIGHT * 3 // 2, WIDTH), 128, np.uint8)
@@ -245,7 +245,7 @@ except OSError as error:
 
 @pytest.mark.parametrize("after", [40, 75, 130])
 async def test_a_kill_loses_less_than_four_seconds(tmp_path: Path, after: int) -> None:
-    """EG-22: `kill -9` at any moment; what was fed up to 2 s before it is in the finished file."""
+    """Design 7: `kill -9` at any moment; what was fed up to 2 s before it is in the finished file."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _FEEDER, str(tmp_path), "mp4", "0", stdout=subprocess.PIPE
     )
@@ -268,7 +268,7 @@ async def test_a_kill_loses_less_than_four_seconds(tmp_path: Path, after: int) -
 
 
 async def test_a_full_disk_is_told_and_what_fits_is_kept(tmp_path: Path) -> None:
-    """EG-33: the write error reaches the caller; what was written before plays."""
+    """Design 7: the write error reaches the caller; what was written before plays."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _FEEDER, str(tmp_path), "mp4", "300000", stdout=subprocess.PIPE
     )

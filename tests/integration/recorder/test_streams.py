@@ -45,7 +45,7 @@ def reports() -> Reports:
 async def test_one_encode_feeds_a_file_and_several_destinations(
     tmp_path: Path, server: RtmpServer, reports: Reports, eventually: Eventually
 ) -> None:
-    """EG-03: `both` writes the file and streams to every destination; what arrives decodes, in sync, with its tags."""
+    """EG-03, EG-12: `both` writes the file and streams to every destination; what arrives decodes, in sync, with its tags."""
     wanted = tuple(Destination(key, server.url(key)) for key in ("one", "two", "three"))
     program = Program(plan_into(tmp_path, container="mp4", streams="rtmp", destinations=wanted), reports)
     with LiveFeed(program) as feed:
@@ -70,7 +70,7 @@ async def test_one_encode_feeds_a_file_and_several_destinations(
 async def test_a_destination_that_was_never_reached_fails_at_once_and_alone(
     tmp_path: Path, server: RtmpServer, reports: Reports, eventually: Eventually
 ) -> None:
-    """LK-61: bad address, application and key each fail at the first try, with their code; the good one goes on."""
+    """EG-48, livekit-surface 2.4: bad address, application and key each fail at the first try, with their code; the good one goes on."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         nobody = f"rtmp://127.0.0.1:{closed.getsockname()[1]}/live/secretkey"
@@ -107,7 +107,7 @@ async def test_a_server_that_dies_and_returns_gets_the_stream_again(
     eventually: Eventually,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """LK-62: after progress a lost destination is tried again with back-off; another one never notices."""
+    """livekit-surface 2.4: after progress a lost destination is tried again with back-off; another one never notices."""
     caplog.set_level(logging.DEBUG)
     (tmp_path / "other").mkdir()
     with rtmp_server(tmp_path / "other") as other:
@@ -145,7 +145,7 @@ async def test_a_stalled_server_is_left_and_holds_up_nobody(
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """EG-31: a destination that stops reading is told of within the limit; pictures, file and the others go on."""
+    """livekit-surface 2.4: a destination that stops reading is told of within the limit; pictures, file and the others go on."""
     monkeypatch.setattr("adapters.recorder.outputs.tcp.STALL_SEC", 1.5)
     monkeypatch.setattr("adapters.recorder.outputs.rtmp.STALL_SEC", 1.5)
     monkeypatch.setattr("adapters.recorder.outputs.rtmp.ANSWER_SEC", 1.0)
@@ -174,7 +174,7 @@ async def test_a_stalled_server_is_left_and_holds_up_nobody(
 async def test_destinations_come_and_go_a_thousand_times(
     tmp_path: Path, server: RtmpServer, reports: Reports, eventually: Eventually
 ) -> None:
-    """EG-30: UpdateStream in any number costs the running ones nothing; no thread and no socket stays."""
+    """LK-51, LK-54, LK-55: UpdateStream in any number costs the running ones nothing; no thread and no socket stays."""
     stays = Destination("stays", server.url("stays"))
     program = Program(plan_into(tmp_path, streams="rtmp", destinations=(stays,)), reports)
     before = threading.active_count()
@@ -227,7 +227,7 @@ def test_ending_waits_for_no_silent_server(tmp_path: Path, reports: Reports) -> 
 def test_an_address_that_may_not_be_reached_is_not(
     tmp_path: Path, server: RtmpServer, reports: Reports
 ) -> None:
-    """VC-85: what the resolver leaves out is never connected to; the message does not say why."""
+    """encoding-and-safety 2.1: what the resolver leaves out is never connected to; the message does not say why."""
 
     def refuse(host: str, port: int) -> list[str]:
         raise OSError(host)

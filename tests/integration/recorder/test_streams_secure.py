@@ -110,7 +110,7 @@ async def test_a_certificate_of_nobody_known_is_refused(
 async def test_srt_streams_with_a_passphrase(
     tmp_path: Path, reports: Reports, eventually: Eventually
 ) -> None:
-    """EG-04: SRT through FFmpeg; what arrives decodes in sync, and the passphrase is not left on a command line."""
+    """livekit-surface 4.2: SRT through FFmpeg; what arrives decodes in sync, and the passphrase is not left on a command line."""
     with srt_listener(tmp_path, passphrase=PASSPHRASE) as listener:
         right = Destination("right", listener.url(f"passphrase={PASSPHRASE}&latency=200".replace(" ", "%20")))
         program = Program(plan_into(tmp_path, streams="srt", destinations=(right,)), reports)
@@ -129,7 +129,7 @@ async def test_srt_streams_with_a_passphrase(
 
 
 async def test_srt_refused_and_lost(tmp_path: Path, reports: Reports, eventually: Eventually) -> None:
-    """LK-61, LK-62: a wrong passphrase fails at once; a listener that dies and returns is streamed to again."""
+    """livekit-surface 2.4: a wrong passphrase fails at once; a listener that dies and returns is streamed to again."""
     (tmp_path / "a").mkdir()
     with srt_listener(tmp_path / "a", passphrase=PASSPHRASE) as strict, srt_listener(tmp_path) as listener:
         wanted = (
@@ -219,7 +219,7 @@ PCM = Encoding(None, AudioEncoding("pcm", hz=HZ))
 async def test_a_websocket_gets_the_sound_as_it_is(
     tmp_path: Path, listener: tuple[Listener, str], reports: Reports, eventually: Eventually
 ) -> None:
-    """LK-63: S16LE at 48 kHz, stereo, as binary messages; muting as text; the content type names the format."""
+    """LK-35, livekit-surface 4.3: S16LE at 48 kHz, stereo, as binary messages; muting as text; the content type names the format."""
     heard, base = listener
     wanted = (Destination("ok", f"{base}/sound?token=s3cret"), Destination("refused", f"{base}/other"))
     program = Program(plan_into(tmp_path, PCM, streams="websocket", destinations=wanted), reports)
@@ -246,7 +246,7 @@ async def test_a_websocket_gets_the_sound_as_it_is(
 async def test_a_websocket_that_closes_is_not_tried_again(
     tmp_path: Path, listener: tuple[Listener, str], reports: Reports, eventually: Eventually
 ) -> None:
-    """LK-63: any write error ends it."""
+    """livekit-surface 2.4: any write error ends it."""
     heard, base = listener
     wanted = (Destination("a", f"{base}/sound"),)
     program = Program(plan_into(tmp_path, PCM, streams="websocket", destinations=wanted), reports)
