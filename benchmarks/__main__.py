@@ -27,6 +27,7 @@ TITLES = {
     "webhooks": "Webhooks",
     "room_events": "Room events",
     "livekit": "LiveKit's API",
+    "egress": "Egress",
     "command": "Command line",
 }
 

@@ -15,8 +15,8 @@ from livekit.api import LiveKitAPI
 from livekit.protocol import egress as pb
 
 from adapters.recorder.timeline import HOLD_SEC
-from benchmarks.egress_marks import read
-from benchmarks.egress_stage import FPS, Hall, tiles
+from benchmarks.egress_marks import read, since
+from benchmarks.egress_stage import Hall, tiles
 from benchmarks.results import Row, spread
 from benchmarks.servers import Server, bax
 from tests.people import Person
@@ -30,7 +30,6 @@ _LONG_SEC, _QUICK_LONG_SEC = 60.0, 10.0
 _KEY, _SECRET = "APIbenchmark", "a-secret-of-the-benchmark-0123456789"
 _TIMEOUT_SEC = 60.0
 _POLL_SEC = 0.02
-_CYCLE = 65536
 # So many pixels must differ by more than coding noise.
 _CHANGED_SHARE = 0.01
 _CHANGED_BY = 24
@@ -87,7 +86,7 @@ class _Calls:
         info, file = await self._stopped(egress["id"])
         written = info.file_results[0].started_at / 1e9 + HOLD_SEC
         first = await asyncio.to_thread(self._first_number, file)
-        shown = began + _since(began, first)
+        shown = began + since(began, first)
         return _Start(answered - began, active - began, written - began, shown - began)
 
     async def layouts(self, changes: int) -> list[float]:
@@ -157,12 +156,6 @@ class _Calls:
             if numbers := [number for number in seen if number is not None]:
                 return max(cast("list[int]", numbers))
         raise RuntimeError("nobody can be seen in the recording")
-
-
-def _since(moment: float, number: int) -> float:
-    """Seconds from a moment to when the picture with that number was shown; numbers come again after half an hour."""
-    frames = (number - round(moment * FPS) + _CYCLE // 2) % _CYCLE - _CYCLE // 2
-    return frames / FPS
 
 
 def _changes(file: Path, called: Sequence[float]) -> list[float]:

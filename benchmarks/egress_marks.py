@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from server.domain.layout import Rect
 
+_CYCLE = 65536
 # A flash and the beep that belongs to it are never further apart.
 _TOGETHER_SEC = 0.45
 
@@ -52,13 +53,13 @@ def read(path: Path, tiles: Mapping[str, Rect | None]) -> Footage:
     """Decodes a file, one picture in memory at a time. A tile None is the whole picture."""
     footage = Footage(numbers={name: [] for name in tiles}, flashes={name: [] for name in tiles})
     white = dict.fromkeys(tiles, True)
-    blocks: list[NDArray[np.float32]] = []
-    hz, lead = 48_000, 0.0
+    blocks: list[tuple[float, NDArray[np.float32]]] = []
+    hz = 48_000
     for at, luma, sound, rate in _decoded(path):
         if luma is None:
             assert sound is not None
-            lead, hz = (lead if blocks else at), rate
-            blocks.append(sound)
+            hz = rate
+            blocks.append((at, sound))
             continue
         footage.times.append(at)
         for name, rect in tiles.items():
@@ -68,8 +69,18 @@ def read(path: Path, tiles: Mapping[str, Rect | None]) -> Footage:
             if white[name] and not was:
                 footage.flashes[name].append(at)
     if blocks:
-        footage.beeps = [at + lead for at in beeps(np.concatenate(blocks), hz)]
+        footage.beeps = beeps(_laid_out(blocks, hz), hz)
     return footage
+
+
+def _laid_out(blocks: Sequence[tuple[float, NDArray[np.float32]]], hz: int) -> NDArray[np.float32]:
+    """Each where its time says, for a track's own file leaves silence out."""
+    at, last = blocks[-1]
+    sound = np.zeros(round(at * hz) + len(last), np.float32)
+    for at, block in blocks:
+        start = max(0, round(at * hz))
+        sound[start : start + len(block)] = block[: len(sound) - start]
+    return sound
 
 
 def _decoded(
@@ -92,6 +103,11 @@ def _decoded(
                 if not frame.format.is_planar:
                     samples = frame.to_ndarray().reshape(frame.samples, -1).T.astype(np.float32)
                 yield at, None, samples.mean(axis=0) / scale, frame.sample_rate
+
+
+def since(moment: float, number: int, fps: int = 30) -> float:
+    """Seconds from a moment to when a picture was shown, by its number; numbers come again after half an hour."""
+    return ((number - moment * fps + _CYCLE / 2) % _CYCLE - _CYCLE / 2) / fps
 
 
 def unevenness(shown: Sequence[int | None], sent: Collection[int]) -> float:

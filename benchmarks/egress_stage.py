@@ -10,7 +10,7 @@ import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,13 @@ class Hall:
     people: People
     pool: RecorderPool
     folder: Path
+    sids: dict[str, dict[str, str]] = field(default_factory=dict)
 
     async def room(self, *people: Person) -> str:
-        """A new room with these in it."""
+        """A new room with these in it; `sids` has their tracks, by medium."""
         name = f"bench-{uuid.uuid4().hex[:8]}"
         for person in people:
-            await self.people.join(person, name)
+            self.sids[person.identity] = await self.people.join(person, name)
         return name
 
     async def empty(self, *people: Person) -> None:
@@ -77,7 +78,7 @@ class Take:
 
     @property
     def file(self) -> Path:
-        return next(self.folder.glob("part-000.m*"))
+        return media_of(self.folder)
 
     @property
     def on_time(self) -> float:
@@ -129,6 +130,10 @@ def tiles(people: Sequence[Person], layout: str = "grid") -> dict[str, Rect]:
     """Where each stands in the picture, in the order they joined."""
     tracks = [StageTrack(one.identity, one.identity, "", "camera", one.width, one.height) for one in people]
     return {tile.track_id: tile.rect for tile in arrange(layout, tracks, None, WIDTH, HEIGHT)}
+
+
+def media_of(folder: Path) -> Path:
+    return next(path for path in folder.glob("part-000.*") if path.suffix != ".json")
 
 
 def forget(take: Take) -> None:
