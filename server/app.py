@@ -51,7 +51,7 @@ from server.livekit import LiveKitSide, livekit_behind, open_livekit, request_re
 from server.maintenance import Maintenance
 from server.observability.work_metrics import WorkMetrics
 from server.ports.jobs import ChangeFeed, JobHandler
-from server.ports.rooms import RoomListing
+from server.ports.rooms import RoomGateway
 from server.rooms.reconcile import Reconciler
 from server.services.conversions import ConversionPolicy, VideoConversions
 from server.services.projects import Projects
@@ -186,10 +186,18 @@ async def open_backend(
         egress_storage = StorageChoices(_storage_policy(settings))
         egress_watchers = (EgressEvents(recorder, clock), LiveKitEgressEvents(relay.wake, clock))
 
-        def control_of(rooms: RoomListing) -> EgressControl:
+        def control_of(rooms: RoomGateway) -> EgressControl:
             capacity = Capacity(settings.lease_sec)
             return EgressControl(
-                database, engine, rooms, egress_storage, board, clock, capacity, watchers=egress_watchers
+                database,
+                engine,
+                rooms,
+                egress_storage,
+                board,
+                clock,
+                capacity,
+                watchers=egress_watchers,
+                tell_page=rooms.set_participant_metadata,
             )
 
         livekit = await stack.enter_async_context(

@@ -21,7 +21,7 @@ from server.domain.room_names import RoomNames
 from server.egress.control import EgressControl
 from server.egress.requests import Capabilities, RequestReader, UrlChecks
 from server.livekit_api import LiveKitApi, livekit_api
-from server.ports.rooms import RoomListing
+from server.ports.rooms import RoomGateway, RoomListing
 from server.ports.secret_box import SecretBox
 from server.ports.unit_of_work import Database
 from server.rooms.intake import LiveKitWebhooks
@@ -103,7 +103,7 @@ async def open_livekit(
     names: RoomNames,
     clock: Clock,
     *,
-    control_of: Callable[[RoomListing], EgressControl],
+    control_of: Callable[[RoomGateway], EgressControl],
     reader: Callable[[], RequestReader],
 ) -> AsyncIterator[LiveKitSide]:
     """Starts the LiveKit if it is ours to start, without waiting for it, and closes everything in reverse."""

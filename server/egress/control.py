@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -21,6 +23,7 @@ from server.domain.egress import (
     Orders,
     Recording,
     Results,
+    RoomSource,
     RoomTracksSource,
     Surface,
 )
@@ -58,6 +61,10 @@ Decide = Callable[[UnitOfWork, str], Awaitable[Egress | None]]
 one, or None to go on. What it raises ends the start."""
 
 
+TellPage = Callable[[str, str, str], Awaitable[object]]
+"""Sets the metadata (last) of a participant (second) of one of LiveKit's rooms (first)."""
+
+
 class EgressControl:
     """One for all surfaces. Every change is an order to whoever owns the egress, now or after a crash.
 
@@ -74,7 +81,9 @@ class EgressControl:
         clock: Clock,
         capacity: Capacity | None = None,
         watchers: Sequence[EgressWatcher] = (),
+        tell_page: TellPage | None = None,
     ) -> None:
+        self._tell_page = tell_page
         self._capacity = capacity
         self._database = database
         self._engine = engine
@@ -170,7 +179,13 @@ class EgressControl:
 
     async def update_layout(self, project_id: ProjectId, egress_id: str, layout: str) -> Egress:
         """Raise ServiceError not_found, also where there is no composition that could be laid out, as LiveKit does."""
-        return await self._change(project_id, egress_id, laying_out(layout))
+        egress = await self._change(project_id, egress_id, laying_out(layout))
+        source = egress.plan.source
+        if isinstance(source, RoomSource) and source.base_url and self._tell_page is not None:
+            # A template page learns of it as from LiveKit: by the metadata of the participant that it is.
+            with suppress(ServiceError):
+                await self._tell_page(egress.plan.livekit_room, egress_id, json.dumps({"layout": layout}))
+        return egress
 
     async def update_streams(
         self,
