@@ -224,3 +224,29 @@ async def test_a_failed_destination_is_told(hall: Hall) -> None:
     assert done.stream_results[0].error
     assert "the-stream-key" not in str(done)
     assert done.file_results[0].filename == "beside.mp4"
+
+
+async def test_a_room_that_records_itself(hall: Hall) -> None:
+    """5.5: the composition begins with the room, a track with its publication, both end with the room."""
+    name = f"self-{hall.room}"
+    file = pb.EncodedFileOutput(filepath="self/{room_name}")
+    composite = pb.RoomCompositeEgressRequest(advanced=ADVANCED, file_outputs=[file])
+    tracks = pb.AutoTrackEgress(filepath="self/{room_name}-{track_type}-{track_id}")
+    asked = room_pb.RoomEgress(room=composite, tracks=tracks)
+    await hall.lk.room.create_room(room_pb.CreateRoomRequest(name=name, egress=asked))
+    await hall.people.join(Person("eve", width=320, height=180), name)
+
+    async def running() -> list[pb.EgressInfo]:
+        listed = (await hall.lk.egress.list_egress(pb.ListEgressRequest(room_name=name))).items
+        active = [one for one in listed if one.status == pb.EGRESS_ACTIVE]
+        return active if len(active) == 3 else []
+
+    egresses: list[pb.EgressInfo] = await hall.eventually(running, within=40)
+    assert sorted(one.WhichOneof("request") or "" for one in egresses) == ["room_composite", "track", "track"]
+    await hall.lk.room.delete_room(room_pb.DeleteRoomRequest(room=name))
+    done = [await hall.reaches(one.egress_id, pb.EGRESS_COMPLETE) for one in egresses]
+    assert {one.details for one in done} == {"End reason: Source closed"}
+    names = {one.file_results[0].filename for one in done}
+    assert f"self/{name}.mp4" in names
+    assert sum(one.startswith(f"self/{name}-audio-TR_") for one in names) == 1
+    assert sum(one.startswith(f"self/{name}-video-TR_") for one in names) == 1
