@@ -143,7 +143,8 @@ class RecordedRoom:
             size = videos.get(sid)
             if size is not None:
                 self._subscribe(asked, wanted=True)
-            if asked.subscribed:
+            # Until the track is there the SDK takes it for switched off, and asks LiveKit to send nothing.
+            if sid in self.feeds:
                 self._enable(asked, size)
 
     async def delays(self) -> dict[str, tuple[float, int]]:
