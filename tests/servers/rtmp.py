@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from adapters.ffmpeg.binary import resolve_ffmpeg
+
 _START_TIMEOUT_SEC = 10.0
 _CONFIG = """\
 daemon off;
@@ -139,6 +141,40 @@ def rtmp_server(folder: Path, *, more: str = "") -> Iterator[RtmpServer]:
         yield server
     finally:
         server.close()
+
+
+@contextlib.contextmanager
+def ffmpeg_listener(target: Path) -> Iterator[str]:
+    """Another implementation: FFmpeg takes one publisher at the URL and writes to `target` until it leaves."""
+    port = _free_port()
+    url = f"rtmp://127.0.0.1:{port}/live/key"
+    process = subprocess.Popen(
+        [
+            resolve_ffmpeg(),
+            "-v",
+            "quiet",
+            "-nostdin",
+            "-listen",
+            "1",
+            "-i",
+            url,
+            "-c",
+            "copy",
+            "-y",
+            str(target),
+        ]
+    )
+    try:
+        deadline = time.monotonic() + _START_TIMEOUT_SEC
+        while f"0100007F:{port:04X}" not in Path("/proc/net/tcp").read_text():
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise RuntimeError("FFmpeg does not listen")
+            time.sleep(0.02)
+        yield url
+        process.wait(_START_TIMEOUT_SEC)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _free_port() -> int:

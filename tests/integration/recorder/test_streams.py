@@ -28,7 +28,7 @@ from tests.integration.recorder.material import (
     packets,
     plan_into,
 )
-from tests.servers.rtmp import RtmpServer, rtmp_server
+from tests.servers.rtmp import RtmpServer, ffmpeg_listener, rtmp_server
 
 
 @pytest.fixture
@@ -65,6 +65,23 @@ async def test_one_encode_feeds_a_file_and_several_destinations(
         assert look.video["codec"] == "h264"
         assert look.audio == {"codec": "aac", "hz": 44100, "channels": 2}
     assert Look.at(tmp_path / "part-000.mp4").numbers == list(range(feed.frames))
+
+
+async def test_another_server_takes_it_as_well(
+    tmp_path: Path, reports: Reports, eventually: Eventually
+) -> None:
+    """EG-32: any RTMP endpoint; here FFmpeg's own server."""
+    with ffmpeg_listener(tmp_path / "received.flv") as url:
+        plan = plan_into(tmp_path, streams="rtmp", destinations=(Destination("a", url),))
+        program = Program(plan, reports)
+        with LiveFeed(program) as feed:
+            await eventually(lambda: reports.states("a") == ["active"])
+            start = feed.frames
+            await eventually(lambda: feed.frames > start + 120)
+    look = Look.at(tmp_path / "received.flv")
+    assert len(look.numbers) > 80
+    assert look.steps() <= {33, 34}
+    assert all(abs(offset) < 0.03 for offset in look.offsets() if abs(offset) < 0.1)
 
 
 async def test_a_destination_that_was_never_reached_fails_at_once_and_alone(
