@@ -14,11 +14,16 @@ from livekit import api
 from livekit.protocol import egress as pb
 from livekit.protocol import models as models_pb
 from livekit.protocol import room as room_pb
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
 
+from adapters.web.programs import missing_programs
 from tests.conftest import Eventually
 from tests.e2e.recording_stage import decoded
 from tests.people import People, Person
 from tests.servers.bax import BaxServer, bax_server
+from tests.servers.http import bound_socket, serving
 from tests.servers.livekit import LiveKitServer
 from tests.servers.s3 import free_port
 from tests.sinks import Sink
@@ -250,3 +255,33 @@ async def test_a_room_that_records_itself(hall: Hall) -> None:
     assert f"self/{name}.mp4" in names
     assert sum(one.startswith(f"self/{name}-audio-TR_") for one in names) == 1
     assert sum(one.startswith(f"self/{name}-video-TR_") for one in names) == 1
+
+
+@pytest.mark.skipif(bool(missing_programs()), reason=f"web egress needs {' '.join(missing_programs())}")
+async def test_pages(hall: Hall) -> None:
+    """LK-12, LK-37, 5.2: any page, and a template for the room, in a browser."""
+    page = '<body style="margin:0;background:rgb(200,40,40)"><script>console.log("START_RECORDING")</script>'
+    with bound_socket() as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with serving(Starlette(routes=[Route("/{any:path}", lambda _: HTMLResponse(page))]), listener):
+            web = await hall.lk.egress.start_web_egress(
+                pb.WebEgressRequest(
+                    url=f"{url}/page", advanced=ADVANCED, await_start_signal=True,
+                    file_outputs=[pb.EncodedFileOutput(filepath="pages/web")],
+                )
+            )  # fmt: skip
+            assert (web.room_id, web.source_type) == ("", pb.EGRESS_SOURCE_TYPE_WEB)
+            done = await hall.recorded(web, 1)
+            template = await hall.lk.egress.start_room_composite_egress(
+                pb.RoomCompositeEgressRequest(
+                    room_name=hall.room, custom_base_url=f"{url}/template", advanced=ADVANCED,
+                    file_outputs=[pb.EncodedFileOutput(filepath="pages/template")],
+                )
+            )  # fmt: skip
+            await hall.recorded(template, 1)
+    assert done.web.url == f"{url}/page"
+    for name in ("web.mp4", "template.mp4"):
+        media = decoded(hall.object(name))
+        assert media.luma[-1].shape == (360, 640)
+        # The page's red, and nothing of the browser around it.
+        assert media.luma[-1].std() < 3
