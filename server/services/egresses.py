@@ -12,6 +12,7 @@ from server.egress.books import measured_by
 from server.egress.compositions import DEFAULT_LAYOUT, Composition, Compositions
 from server.egress.control import EgressControl
 from server.egress.qualities import DEFAULT_FILE_TYPE, DEFAULT_QUALITY
+from server.errors import Code, ServiceError
 from server.ids import derived_egress_id
 from server.ports.unit_of_work import IDEMPOTENCY_KEPT, Database
 from server.services.egress_messages import egress_to_message
@@ -60,10 +61,11 @@ class Egresses:
 
     async def stop(self, egress_id: str, ctx: CallContext) -> Egress:
         """As it is once it has ended, or after `STOP_WAIT_SEC` (B-10); one that had ended is as it was (B-11)."""
-        egress = await self._control.get(ctx.project_id, egress_id)
-        if egress.status.is_final:
-            return egress
-        await self._control.stop(ctx.project_id, egress_id)
+        try:
+            await self._control.stop(ctx.project_id, egress_id)
+        except ServiceError as error:
+            if error.code is not Code.FAILED_PRECONDITION:
+                raise
         wait = STOP_WAIT_SEC
         if ctx.deadline is not None:
             left = (ctx.deadline - self._clock.now()).total_seconds() - _ANSWER_SEC

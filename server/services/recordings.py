@@ -11,7 +11,7 @@ from server.domain.egress import Recording
 from server.egress.compositions import DEFAULT_LAYOUT, Composition
 from server.egress.qualities import DEFAULT_FILE_TYPE, DEFAULT_QUALITY
 from server.egress.recording_files import RecordingFiles
-from server.errors import not_found
+from server.errors import Code, ServiceError, not_found
 from server.ids import ProjectId
 from server.ports.unit_of_work import Database
 from server.services.egress_messages import manifest_to_message, recording_to_message
@@ -54,7 +54,12 @@ class Recordings:
         """By the id of its egress (RC-05)."""
         recording = await self._of_egress(ctx.project_id, request.egress_id)
         if recording.status == _STARTED:
-            await self._egresses.stop(request.egress_id, ctx)
+            try:
+                await self._egresses.stop(request.egress_id, ctx)
+            except ServiceError as error:
+                # Who deletes an egress ends it, so its recording is on its way.
+                if error.code is not Code.NOT_FOUND:
+                    raise
             recording = await self._of_egress(ctx.project_id, request.egress_id)
         return recording_to_message(recording)
 

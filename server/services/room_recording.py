@@ -52,7 +52,12 @@ class RoomRecordings:
             running = await _running(tx, ctx.project_id, request.room_id)
         if running is None:
             raise ServiceError(Code.NOT_FOUND, "No active recording for this room")
-        await self._control.stop(ctx.project_id, running.id)
+        try:
+            await self._control.stop(ctx.project_id, running.id)
+        except ServiceError as error:
+            # It has ended by itself meanwhile.
+            if error.code is not Code.FAILED_PRECONDITION:
+                raise
         return pb.StopRoomRecordingResponse(egress_id=running.id, status="stopping")
 
     async def get_room_recording(

@@ -70,6 +70,14 @@ async def test_stopping_by_the_egress(egress: EgressStage) -> None:
         assert (await egress.rest("POST", f"/v1/recordings/{wrong}/stop")).status == 404
 
 
+async def test_stopping_one_whose_egress_was_deleted(egress: EgressStage) -> None:
+    """It is being ended already."""
+    made = await started(egress)
+    await egress.rest("DELETE", f"/v1/egress/{made['egressId']}")
+    stopped = await egress.rest("POST", f"/v1/recordings/{made['egressId']}/stop")
+    assert (stopped.status, stopped.reply["id"], stopped.reply["status"]) == (200, made["id"], "STARTED")
+
+
 async def test_lists(egress: EgressStage) -> None:
     """RC-08, RC-09; B-44: whatever records makes one."""
     egress.open_room("hall")
@@ -146,7 +154,10 @@ async def test_the_manifest(egress: EgressStage) -> None:
 
 async def test_only_tracks_can_be_composed(egress: EgressStage) -> None:
     made = await started(egress)
-    answer = await egress.rest("POST", f"/v1/recordings/{made['id']}/compose")
+    path = f"/v1/recordings/{made['id']}/compose"
+    assert (await egress.rest("POST", path)).code == "RECORDING_NOT_COMPLETED"
+    await egress.complete(made["egressId"], b"x")
+    answer = await egress.rest("POST", path)
     assert (answer.status, answer.code) == (409, "RECORDING_HAS_NO_TRACKS")
 
 
