@@ -151,6 +151,7 @@ class _Session:
             stopping.cancel()
             return joining.result()
         joining.cancel()
+        stopping.result()
         raise _Over("stopped")
 
     async def _try_to_join(self) -> str:
@@ -200,10 +201,16 @@ class _Session:
         self._timeline.start()
         while True:
             try:
-                await self._until(lambda: False, _MEASURE_SEC)
+                await self._until(lambda: False, self._to_next_look())
             except _Over as over:
                 return over.reason
             await self._measure()
+
+    def _to_next_look(self) -> float:
+        assert self._timeline is not None
+        if not self._plan.max_sec:
+            return _MEASURE_SEC
+        return min(_MEASURE_SEC, max(0.0, self._plan.max_sec - self._timeline.seconds))
 
     async def _open(self) -> None:
         """The encoders take their time to open, in which pictures are on their way already."""

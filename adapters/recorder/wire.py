@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import queue
 import sys
@@ -14,8 +15,9 @@ import threading
 from collections.abc import Callable
 
 from server.domain.json_form import from_json, to_json
-from server.ports.recorder import Finish, FromRecorder, Measured, NewOrders, RecorderPlan, ToRecorder
+from server.ports.recorder import Finish, FromRecorder, Measured, RecorderPlan, ToRecorder
 
+_log = logging.getLogger(__name__)
 # A worker that does not read for so long will start another recorder anyway.
 _WAITING_REPORTS = 10_000
 
@@ -73,7 +75,12 @@ class Commands:
     def _read(self) -> None:
         with os.fdopen(0, "rb", closefd=False) as lines:
             for line in lines:
-                self._hand_over(from_json(ToRecorder, json.loads(line)))
+                try:
+                    order: ToRecorder = from_json(ToRecorder, json.loads(line))
+                except (KeyError, TypeError, ValueError):
+                    _log.error("an order can't be read")
+                    continue
+                self._hand_over(order)
         self._abandoned()
         self._hand_over(Finish())
 
@@ -83,7 +90,3 @@ class Commands:
         except RuntimeError:
             # The loop has ended: so has the recording.
             pass
-
-
-Orders = asyncio.Queue[ToRecorder]
-__all__ = ["Commands", "NewOrders", "Orders", "Reports"]
