@@ -213,6 +213,7 @@ class _Delivery:
         self._books = books
         self._objects: list[ManifestObject] = []
         self._keys: list[str] = []
+        self._storages: dict[tuple[int, bool], OpenStorage] = {}
         self.storage_name = "Storage"
 
     async def deliver(self, *, backup: bool) -> Mapping[str, Any]:
@@ -252,9 +253,11 @@ class _Delivery:
         return {KEPT: True}
 
     async def _open(self, index: int, *, backup: bool) -> OpenStorage:
-        opened = await self._shipping.storages.open(self._egress, index, backup=backup)
-        self.storage_name = opened.name
-        return opened.fenced(self._run)
+        if (index, backup) not in self._storages:
+            opened = await self._shipping.storages.open(self._egress, index, backup=backup)
+            self._storages[index, backup] = opened.fenced(self._run)
+        self.storage_name = self._storages[index, backup].name
+        return self._storages[index, backup]
 
     # --- files
 

@@ -127,11 +127,10 @@ class Take:
             await keeping
             return reading.result()
         finally:
-            clean = reading.done() and not reading.cancelled() and not isinstance(reading.result(), Lost)
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            if clean:
+            end, *_ = await asyncio.gather(reading, *tasks, return_exceptions=True)
+            if isinstance(end, Ended | Broke):
                 _let_go(process, self._reports)
             else:
                 await process.kill()
@@ -150,6 +149,7 @@ class Take:
                     break
         except RecorderDied as error:
             end = Lost(str(error))
+            await self._note_last_figures()
         self._read_all = True
         self._news.set()
         return end
@@ -160,8 +160,7 @@ class Take:
                 case Joined() | Active():
                     await self._journal.add(Reported(self._part, report))
                 case Ended() | Broke():
-                    if self._measured is not None:
-                        await self._journal.add(Reported(self._part, self._measured), durable=False)
+                    await self._note_last_figures()
                     await self._journal.add(Reported(self._part, report))
                 case SegmentWritten() | ImageWritten():
                     await self._journal.add(Reported(self._part, report))
@@ -180,6 +179,11 @@ class Take:
             _log.error("egress %s: its journal cannot be written: %s", self._egress_id, error)
             self.disk_low = True
             await self._finish(process)
+
+    async def _note_last_figures(self) -> None:
+        if self._measured is not None:
+            with suppress(OSError):
+                await self._journal.add(Reported(self._part, self._measured), durable=False)
 
     def _queue(self, report: FromRecorder) -> None:
         if isinstance(report, Measured) and self._pending and isinstance(self._pending[-1], Measured):
