@@ -219,10 +219,12 @@ class Streams:
         self._retries = retries
         self._streams: dict[str, Stream] = {}
         self._leaving: list[Stream] = []
+        self._refused: set[str] = set()
         self._key_asked = threading.Event()
 
     def want(self, destinations: Sequence[Destination]) -> None:
-        """Starts and ends what differs. Never waits."""
+        """Starts and ends what differs, and refuses what is too many. Never waits."""
+        self._refuse(destinations[MAX_DESTINATIONS:])
         wanted = {destination.id: destination for destination in destinations[:MAX_DESTINATIONS]}
         for identity, stream in list(self._streams.items()):
             if wanted.get(identity) != stream.destination:
@@ -239,6 +241,13 @@ class Streams:
                     begins_at_key=self._begins_at_key,
                     retries=self._retries,
                 )
+
+    def _refuse(self, destinations: Sequence[Destination]) -> None:
+        error = f"More than {MAX_DESTINATIONS} destinations."
+        for destination in destinations:
+            if destination.id not in self._refused:
+                self._report(StreamReport(destination.id, "failed", time.time_ns(), error, FAILED))
+        self._refused = {destination.id for destination in destinations}
 
     def put(self, packet: Encoded) -> None:
         for stream in self._streams.values():

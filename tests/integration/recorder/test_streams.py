@@ -228,6 +228,23 @@ async def test_a_new_destination_begins_at_a_key_frame_made_for_it(
     assert Look.at(server.recorded("late")[0]).numbers[0] == keys[1]
 
 
+async def test_more_destinations_than_one_recorder_serves(
+    tmp_path: Path, reports: Reports, eventually: Eventually
+) -> None:
+    """The first fifty are tried, those beyond are told of, once."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"rtmp://127.0.0.1:{closed.getsockname()[1]}/live/key"
+        wanted = tuple(Destination(str(number), url) for number in range(52))
+        program = Program(plan_into(tmp_path, streams="rtmp", destinations=wanted), reports)
+        program.set_destinations(wanted)
+        await eventually(lambda: len(reports.all(StreamReport)) == 52)
+        program.finish()
+    errors = {one.id: one.error for one in reports.all(StreamReport)}
+    assert len(errors) == 52
+    assert [one for one, error in errors.items() if error == "More than 50 destinations."] == ["50", "51"]
+
+
 def test_ending_waits_for_no_silent_server(tmp_path: Path, reports: Reports) -> None:
     """A destination that takes the connection and says nothing delays neither the start nor the end for long."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
