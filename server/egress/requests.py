@@ -26,7 +26,7 @@ from server.domain.egress import (
 from server.egress import stream_urls
 from server.egress.encodings import Wanted, fit, wanted
 from server.egress.outputs import Read, UrlCheck, destinations, own_storage, read_lists, read_outputs
-from server.egress.validation import enum_name, has_field, incompatible, is_http, wrong
+from server.egress.validation import check_layout, enum_name, has_field, incompatible, is_http, wrong
 from server.errors import failed_precondition
 
 DEFAULT_LAYOUT = "grid"
@@ -38,7 +38,6 @@ _CHANNELS = {
 }
 _QUALITIES = {480: "480p", 720: "720p", 1080: "1080p", 2160: "4k"}
 _MOST_WEBHOOKS = 10
-_LONGEST_LAYOUT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +178,7 @@ class RequestReader:
     def _template(self, request: Any) -> RoomSource:
         _check_halves(request)
         base = request.custom_base_url
-        if len(request.layout) > _LONGEST_LAYOUT:
-            raise wrong("layout")
+        check_layout(request.layout)
         if base:
             self._check_page(base, "template base url", "a template page")
         return RoomSource(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from server.errors import Code, ServiceError
 
@@ -60,11 +60,17 @@ def canonical(url: str, protocol: str) -> str:
             url, "rtmp urls must be of format rtmp(s)://{host}(/{path})/{app}/{stream_key}( live=1)"
         )
     try:
-        host = urlsplit(plain).hostname
+        parts = urlsplit(plain)
+        host, port = parts.hostname, parts.port
     except ValueError:
-        host = None
+        host = port = None
+        parts = urlsplit("")
     if not host or re.search(r"\s", plain):
         raise _refused(url, "invalid url")
+    if found == SRT and not port:
+        raise _refused(url, "srt urls must have a port")
+    if found == SRT and parse_qs(parts.query).get("mode", ["caller"]) != ["caller"]:
+        raise _refused(url, "srt urls must have mode=caller or none")
     return plain
 
 

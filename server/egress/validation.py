@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from server.errors import Code, ServiceError
 
+_LONGEST_LAYOUT = 256
+
 
 def wrong(field: str) -> ServiceError:
     """400 in the one form that LiveKit has for a field that is missing or cannot be."""
@@ -17,6 +19,12 @@ def wrong(field: str) -> ServiceError:
 
 def incompatible(message: str) -> ServiceError:
     return ServiceError(Code.INVALID_ARGUMENT, message)
+
+
+def check_layout(layout: str) -> None:
+    """Any name; one that is no layout shows the grid, as with LiveKit."""
+    if len(layout) > _LONGEST_LAYOUT or not layout.isprintable():
+        raise wrong("layout")
 
 
 def is_http(url: str) -> bool:

@@ -20,7 +20,7 @@ from server.egress.echo import echo_of
 from server.egress.egress_info import egress_info
 from server.egress.outputs import MAX_DESTINATIONS, destinations
 from server.egress.requests import Accepted, RequestReader
-from server.egress.validation import has_field, wrong
+from server.egress.validation import check_layout, has_field, wrong
 from server.errors import Code, ServiceError, failed_precondition
 from server.ids import ProjectId
 from server.ports.rooms import RoomListing
@@ -28,7 +28,6 @@ from server.ports.rooms import RoomListing
 _RUNNING = (EgressStatus.STARTING, EgressStatus.ACTIVE, EgressStatus.ENDING)
 _STEERED = (EgressStatus.STARTING, EgressStatus.ACTIVE)
 _AT_ONCE = 500
-_LONGEST_LAYOUT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,10 @@ class LiveKitEgress:
     async def list_egress(self, method: MethodDescriptor, request: Any, ctx: CallContext) -> Any:
         """One by its id, which must exist; else those that have not ended, of a room or of all (B-40)."""
         if request.egress_id:
+            _check_id(request)
             found = [await self._control.get(ctx.project_id, request.egress_id)]
+        elif "\0" in request.room_name:
+            found = []
         else:
             found = await self._running(ctx.project_id, request.room_name or None)
         return _reply(method, {"items": [egress_info(one) for one in found]})
@@ -125,8 +127,9 @@ class LiveKitEgress:
     async def update_layout(self, method: MethodDescriptor, request: Any, ctx: CallContext) -> Any:
         """Any name, like LiveKit; one that is no layout shows the grid (LK-48 to LK-50)."""
         _check_id(request)
-        if not request.layout or len(request.layout) > _LONGEST_LAYOUT:
+        if not request.layout:
             raise wrong("layout")
+        check_layout(request.layout)
         egress = await self._control.get(ctx.project_id, request.egress_id)
         if not isinstance(egress.plan.source, RoomSource):
             raise failed_precondition("only the layout of a room composite egress can be updated")
@@ -203,6 +206,8 @@ class LiveKitEgress:
         name = request.room_name if has_field(request, "room_name") else ""
         if not name:
             return ""
+        if "\0" in name:
+            raise _no_room()
         try:
             return self._parts.names.to_livekit(project_id, name)
         except ServiceError:
@@ -221,6 +226,9 @@ def _no_room() -> ServiceError:
 def _check_id(request: Any) -> None:
     if not request.egress_id:
         raise wrong("egress_id")
+    if "\0" in request.egress_id:
+        # PostgreSQL knows no such text.
+        raise ServiceError(Code.NOT_FOUND, "egress does not exist")
 
 
 def _removed(request: Any, egress: Egress, problems: list[ServiceError]) -> list[str]:

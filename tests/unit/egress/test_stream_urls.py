@@ -73,6 +73,9 @@ def test_canonical_forms(url: str, used: str) -> None:
         (f"rtmp:///app/{KEY}", "rtmp", "must be of format"),
         ("mux://", "rtmp", "stream_key"),
         (f"srt://?streamid={KEY}", "srt", "invalid url"),
+        (f"srt://host?streamid={KEY}", "srt", "must have a port"),
+        (f"srt://host:9000?mode=listener&streamid={KEY}", "srt", "mode=caller"),
+        (f"rtmp://[::1/app/{KEY}", "rtmp", "invalid url"),
         ("rtmp://host/a/" + "k" * 5000, "rtmp", "longer"),
     ],
 )
