@@ -225,9 +225,9 @@ class OneTrack:
 
     def _begin(self, at_ns: int) -> None:
         assert self._writer is not None
+        self._write_facts(self._writer)
         self._report(Active(at_ns))
         self._seen(self._writer, None)
-        self._write_facts(self._writer)
 
     def _seen(self, writer: TrackWriter, end_ms: int | None) -> None:
         assert self._track is not None

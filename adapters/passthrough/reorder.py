@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from adapters.passthrough.rtp import Packet, Unwrapper
 
-ASK_AGAIN_SEC = 0.08
+# LiveKit answers for the same packet three times, at least 100 ms apart.
+ASK_AGAIN_SEC = 0.11
 GIVE_UP_SEC = 1.0
 # More than this at once is another beginning, not a loss.
 _JUMP = 3000

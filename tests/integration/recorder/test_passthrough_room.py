@@ -9,11 +9,14 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adapters.passthrough import reorder
 from adapters.passthrough.record import record_tracks
 from adapters.passthrough.room import Room
 from adapters.passthrough.timeline import read_timelines
@@ -27,9 +30,8 @@ from tests.servers.livekit import LiveKitServer
 
 
 def plan_of(livekit: LiveKitServer, room: str, folder: Path, **more: Any) -> RecorderPlan:
-    return plan_for(
-        livekit, room, folder, RoomTracksSource(), encoding=Encoding(None, None), container="", **more
-    )
+    more = {"source": RoomTracksSource(), "encoding": Encoding(None, None), "container": "", **more}
+    return plan_for(livekit, room, folder, **more)
 
 
 def assert_in_order(numbers: list[int | None]) -> None:
@@ -144,43 +146,78 @@ async def test_a_killed_recorder_leaves_a_timeline_that_can_be_read(
     assert story.files[1].start_ns > story.files[0].start_ns
 
 
+Loss = Callable[[float], float]
+
+
+@dataclass(slots=True)
+class BadNetwork:
+    """Drops packets on their way in. `rate` is asked with the seconds since the first packet; `lost` counts."""
+
+    rate: Loss
+    lost: int = 0
+    began: float = 0.0
+    dice: random.Random = field(default_factory=lambda: random.Random(5))
+
+    def drops(self) -> bool:
+        self.began = self.began or time.monotonic()
+        dropped = self.dice.random() < self.rate(time.monotonic() - self.began)
+        self.lost += dropped
+        return dropped
+
+
+async def record_through(
+    network: BadNetwork, plan: RecorderPlan, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> list[FromRecorder]:
+    taken = Room._media
+    monkeypatch.setattr(Room, "_media", lambda room, data: network.drops() or taken(room, data))
+    said: list[FromRecorder] = []
+
+    async def orders() -> AsyncIterator[Finish]:
+        await asyncio.sleep(seconds)
+        yield Finish()
+
+    await record_tracks(plan, orders(), said.append)
+    assert isinstance(said[-1], Ended)
+    return said
+
+
 async def test_lost_packets_are_asked_for_again(
+    livekit: LiveKitServer, people: People, room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5 % of the packets are lost on the way: no frame of the picture is."""
+    sids = await people.join(Person("ann", codec="h264", fps=20, audio=False, busy=True), room)
+    plan = plan_of(livekit, room, tmp_path, source=TrackSource(sids["video"]))
+    network = BadNetwork(lambda _: 0.05)
+    said = await record_through(network, plan, 5, monkeypatch)
+    assert network.lost > 2
+    last = [one for one in said if isinstance(one, Measured)][-1]
+    assert last.dropped == 0
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    assert_in_order(footage.numbers())
+    assert len(footage.lumas) == last.composed
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_two_seconds_without_packets(
+    asks: bool,
     livekit: LiveKitServer,
     people: People,
     room: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """5 % of the packets are lost on the way, two seconds of it 30 %: no frame of the picture is."""
-    sids = await people.join(Person("ann", codec="h264", fps=20, audio=False, busy=True), room)
-    plan = plan_for(
-        livekit, room, tmp_path, TrackSource(sids["video"]), encoding=Encoding(None, None), container=""
-    )
-    dice = random.Random(5)
-    lost = 0
-    began = time.monotonic()
-    taken = Room._media
-
-    def lossy(self: Room, data: bytes) -> None:
-        nonlocal lost
-        rate = 0.3 if 1.5 < time.monotonic() - began < 3.5 else 0.05
-        if dice.random() < rate:
-            lost += 1
-        else:
-            taken(self, data)
-
-    monkeypatch.setattr(Room, "_media", lossy)
-    said: list[FromRecorder] = []
-
-    async def orders() -> Any:
-        await asyncio.sleep(5)
-        yield Finish()
-
-    await record_tracks(plan, orders(), said.append)
-    assert isinstance(said[-1], Ended)
-    assert lost > 10
+    """The server still has them, if it is asked; what is given up ends with the next key frame, which is asked for."""
+    if not asks:
+        monkeypatch.setattr(reorder, "GIVE_UP_SEC", 0.0)
+    sids = await people.join(Person("ann", codec="vp8", fps=20, audio=False), room)
+    plan = plan_of(livekit, room, tmp_path, source=TrackSource(sids["video"]))
+    network = BadNetwork(lambda seconds: float(1.0 < seconds < 3.0))
+    said = await record_through(network, plan, 7, monkeypatch)
     last = [one for one in said if isinstance(one, Measured)][-1]
-    assert last.dropped == 0
-    footage = Footage.read(tmp_path / "part-000.mp4")
+    assert network.lost > 10
+    assert last.dropped == (0 if asks else network.lost)
+    footage = Footage.read(tmp_path / "part-000.webm")
     assert_in_order(footage.numbers())
-    assert len(footage.lumas) == last.composed
+    gaps = [later - earlier for earlier, later in itertools.pairwise(footage.times)]
+    assert (max(gaps) > 1.5) is not asks
+    assert footage.times[-1] > 4.5
