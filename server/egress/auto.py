@@ -25,6 +25,10 @@ _log = logging.getLogger(__name__)
 _PASSING = frozenset({Code.UNAVAILABLE, Code.NOT_FOUND, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED})
 
 
+# However much happens in rooms, the database is asked no more often.
+_REST_SEC = 0.1
+
+
 def composition_of(rules: AutoEgress, room_name: str) -> Composition:
     """What the rules ask for in a room."""
     return Composition(
@@ -138,8 +142,9 @@ class AutoEgressWatch:
                 _log.warning("automatic egresses cannot be started: %s", error.message)
             except Exception:  # noqa: BLE001 - a defect in one look must not end them all
                 _log.exception("automatic egresses could not be started; it is tried again")
+            await asyncio.sleep(_REST_SEC)
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(pause, 0.0)):
+                async with asyncio.timeout(max(pause - _REST_SEC, 0.0)):
                     await self._stirred.wait()
 
     def _candidates(

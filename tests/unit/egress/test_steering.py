@@ -27,7 +27,7 @@ from server.egress.steering import (
     waiting,
 )
 from server.errors import Code, ServiceError
-from tests.unit.egress.egresses import egress as stored
+from tests.contract.test_egress_rows import egress as stored
 
 NOW = datetime(2026, 4, 17, 10, 0, 0, tzinfo=UTC)
 FIRST = Destination("d1", "rtmp://live.test/app/first")
