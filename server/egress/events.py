@@ -89,7 +89,8 @@ def changed_events(
 
 
 def records(egress: Egress) -> bool:
-    return egress.type in ("record", "both")
+    """Whether there is a recording to tell of: images alone are none."""
+    return egress.type in ("record", "both") and egress.recording_id is not None
 
 
 def streams(egress: Egress) -> bool:
@@ -138,7 +139,7 @@ def _rtcstack_ended(canonical: str, egress: Egress, now: datetime) -> list[NewEv
 
 def _about_recording(egress: Egress) -> dict[str, Any]:
     return {
-        **({"recordingId": egress.recording_id} if egress.recording_id else {}),
+        "recordingId": egress.recording_id,
         "egressId": egress.id,
         "roomName": egress.room_name,
         "type": "record",
@@ -160,7 +161,7 @@ def _about_streams(egress: Egress) -> dict[str, Any]:
 
 def _ended_recording(egress: Egress, recording: Recording | None) -> dict[str, Any]:
     return {
-        **({"recordingId": egress.recording_id} if egress.recording_id else {}),
+        "recordingId": egress.recording_id,
         "egressId": egress.id,
         "roomName": egress.room_name,
         "status": shown_status(egress),

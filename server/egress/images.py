@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from server.domain.egress import ImagesResult
 from server.egress.journal import Image, Journal, Stored
 from server.egress.manifest import ManifestObject
 from server.egress.names import ImageNames
 from server.egress.storage import OpenStorage
+
+_log = logging.getLogger(__name__)
 
 IMAGE = "image"
 
@@ -30,7 +34,8 @@ class ImageUploads:
     async def finish(self) -> ImagesResult:
         """The rest. Raise StorageError, OwnershipLost."""
         await self.catch_up()
-        taken = self._taken()
+        stored = self._journal.footage.stored
+        taken = [image for image in self._taken() if stored[IMAGE, self._index, image.number].key]
         return ImagesResult(
             filename_prefix=self._storage.full_key(self._names.prefix),
             image_count=len(taken),
@@ -44,6 +49,8 @@ class ImageUploads:
         rows = {}
         for image in self._taken():
             done = stored[IMAGE, self._index, image.number]
+            if not done.key:
+                continue
             rows[done.key] = ManifestObject(
                 key=self._storage.full_key(done.key),
                 size=done.size,
@@ -59,6 +66,10 @@ class ImageUploads:
 
     async def _upload(self, image: Image) -> None:
         path = self._journal.folder / image.file
+        if not path.exists():
+            _log.error("%s is gone", path)
+            await self._journal.add(Stored(IMAGE, self._index, image.number, key="", size=0, sha256=""))
+            return
         key = self._names.image(image.number, image.taken_at)
         size = path.stat().st_size
         digest = await self._storage.put(key, path)

@@ -47,7 +47,10 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A segment or image is in place at its destination; `number` counts over all parts, from 0."""
+    """A segment or image is in place at its destination, or with an empty `key` gone for good.
+
+    `number` counts over all parts, from 0.
+    """
 
     KIND: ClassVar[str] = "stored"
     media: str

@@ -178,16 +178,12 @@ def livekit_manifest(
 
 
 def _playlists(objects: Sequence[ManifestObject]) -> list[dict[str, Any]]:
-    return [
-        {
-            "location": playlist.location,
-            "segments": [
-                _named(one) for one in objects if one.kind == "segment" and one.playlist == playlist.location
-            ],
-        }
-        for playlist in objects
-        if playlist.kind == "playlist"
-    ]
+    """The main ones; a live playlist names only the last segments, and LiveKit leaves it out."""
+    segments: dict[str, list[dict[str, str]]] = {}
+    for one in objects:
+        if one.kind == "segment":
+            segments.setdefault(one.playlist, []).append(_named(one))
+    return [{"location": location, "segments": listed} for location, listed in segments.items()]
 
 
 def _named(one: ManifestObject) -> dict[str, str]:

@@ -174,6 +174,11 @@ class SegmentUploads:
 
     async def _upload(self, segment: Segment) -> None:
         path = self._journal.folder / segment.file
+        if not path.exists():
+            # A power cut took it; those after it are worth as much as before.
+            _log.error("%s is gone, the playlist goes on without it", path)
+            await self._journal.add(Stored(SEGMENT, self._index, segment.number, key="", size=0, sha256=""))
+            return
         key = self._names.segment(segment.number, segment.started_at)
         size = path.stat().st_size
         digest = await self._storage.put(key, path)
@@ -188,7 +193,16 @@ class SegmentUploads:
         return self._journal.footage.stored[SEGMENT, self._index, number]
 
     def _done(self) -> list[Segment]:
-        return self._journal.footage.segments[: self._uploaded()]
+        """Those in place; the timeline starts anew behind one that is gone."""
+        done: list[Segment] = []
+        gone = False
+        for segment in self._journal.footage.segments[: self._uploaded()]:
+            if not self._stored(segment.number).key:
+                gone = True
+                continue
+            done.append(replace(segment, begins_part=True) if gone and done else segment)
+            gone = False
+        return done
 
     # --- playlists
 
@@ -198,6 +212,7 @@ class SegmentUploads:
         return self._since_main > hours or time.monotonic() - self._main_at >= _MAIN_AT_LEAST_SEC
 
     async def _put_playlists(self, *, ended: bool) -> None:
+        uploaded = self._uploaded()
         done = self._done()
         entries = [
             PlaylistEntry(
@@ -216,7 +231,7 @@ class SegmentUploads:
                 self._names.playlist, main_playlist(entries, self._output.segment_sec, ended=ended)
             )
             self._since_main, self._main_at = 0, time.monotonic()
-        self._listed = len(done)
+        self._listed = uploaded
 
     async def _put(self, key: str, text: str) -> None:
         data = text.encode()

@@ -671,6 +671,28 @@ class TestSegmentsAndImages:
             "seg_00001.ts",
         ]
 
+    async def test_a_segment_that_is_gone_costs_only_itself(self, stage: EgressStage) -> None:
+        """A power cut may take what was not yet on disk."""
+        egress = await stage.start(HLS)
+        claim = await stage.claim(egress)
+        recorder = await stage.recorders.number(0)
+        gone = _segment(recorder, 1, 4)
+        (recorder.folder / gone.file).unlink()
+        recorder.says(Joined("RM_first"), Active(at(0)))
+        recorder.says(_segment(recorder, 0, 0), gone, _segment(recorder, 2, 8))
+        await stage.eventually(lambda: "live/seg_00002.ts" in stage.objects(egress))
+        await stage.stop(egress)
+        await claim.ends()
+        await stage.deliver()
+        done = await stage.becomes(egress, EgressStatus.COMPLETE)
+        assert done.results.segments[0].segment_count == 2
+        text = stage.objects(egress)["live/index.m3u8"].decode()
+        assert [line for line in text.splitlines() if line.endswith(".ts")] == [
+            "seg_00000.ts",
+            "seg_00002.ts",
+        ]
+        assert text.count("#EXT-X-DISCONTINUITY\n") == 1
+
     async def test_images_go_up_while_it_runs(self, stage: EgressStage) -> None:
         """Section 3.4; the next part goes on counting."""
         egress = await stage.start(Outputs(images=(ImagesOutput("shots/img", 5),)), surface=Surface.LIVEKIT)

@@ -157,6 +157,14 @@ def test_a_recordings_end() -> None:
     assert changed_events(after, after, recording, NOW) == []
 
 
+def test_images_alone_are_no_recording() -> None:
+    """B-44: there is no recordingId to tell of."""
+    before = egress_of(recording_id=None)
+    assert started_events(before, NOW) == []
+    after = concluded(before, completed(STOPPED, BEGAN), Results(), BEGAN)
+    assert names(changed_events(before, after, None, NOW)) == ["egress.ended"]
+
+
 def test_a_failed_recording() -> None:
     """WH-04, E.1: no egress_ended without a file."""
     before = egress_of(status=EgressStatus.ACTIVE)

@@ -110,10 +110,11 @@ def test_livekits_form() -> None:
     """Section 2.6: compact, one newline, no empty keys, no HTML escapes."""
     footage = footage_of((0, Measured(1000), ""))
     playlist = ManifestObject("a/i.m3u8", 9, "", "https://host/a/i.m3u8", "playlist")
+    live = ManifestObject("a/live.m3u8", 9, "", "https://host/a/live.m3u8", "playlist")
     segment = ManifestObject("a/s_0.ts", 9, "", "https://host/a/s_0.ts", "segment", playlist.location)
     image = ManifestObject("a/p.jpeg", 9, "", "https://host/a/p.jpeg", "image", at=BEGAN + SECOND // 2)
     egress = egress_of(room_name="a & b <c>")
-    made = livekit_manifest(egress, footage, [FILE, playlist, segment, image], BEGAN + SECOND)
+    made = livekit_manifest(egress, footage, [FILE, playlist, live, segment, image], BEGAN + SECOND)
     assert made.endswith(b"}\n")
     assert b": " not in made
     assert b"a & b <c>" in made
