@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +133,13 @@ async def record(
         raise RecordingFailed("the recording is not listed")
     manifest = await call("GET", f"/v1/recordings/{recordings[0]['id']}/manifest")
     return Recorded(recordings[0], manifest, ended.segment_results[0].playlist_location, sink.received())
+
+
+def shown_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What of it fits on a screen."""
+    objects = [one for one in manifest["objects"] if not one["key"].endswith(".ts")]
+    counted = {"tracks": len(manifest["tracks"]), "segments": len(manifest["objects"]) - len(objects)}
+    return {**manifest, "objects": objects, **counted}
 
 
 async def _until(

@@ -36,7 +36,7 @@ from generated.baxcloud.v1.video_conversion_twirp import AsyncVideoConversionSer
 from server.bootstrap import ADMIN_TOKEN_FILE
 from server.rpc.json_codec import REST_JSON
 from server.webhooks.verification import verify_body
-from tools.demo_recording import RecordingFailed, record
+from tools.demo_recording import RecordingFailed, record, shown_manifest
 from tools.demo_rooms import (
     ROOM,
     ROOM_EVENTS,
@@ -275,10 +275,7 @@ class Tour:
         except RecordingFailed as failed:
             raise TourFailed(str(failed)) from failed
         self._say(f"the RTMP server got {recorded.streamed}")
-        shown = {
-            name: value for name, value in recorded.manifest.items() if name not in ("tracks", "versions")
-        }
-        self._show(json.dumps(shown, indent=2), "json")
+        self._show(json.dumps(shown_manifest(recorded.manifest), indent=2), "json")
         self._step("The recording handed to the converter, in one call")
         recording_id = recorded.recording["id"]
         job = await call("POST", f"/v1/recordings/{recording_id}/convert", {"outputFormats": list(FORMATS)})
@@ -417,13 +414,6 @@ def _fetch(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=20) as answer:
         content: bytes = answer.read()
         return content
-
-
-def _without_segments(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What fits on a screen."""
-    objects = [one for one in manifest["objects"] if not one["key"].endswith(".ts")]
-    left_out = {"tracks": len(manifest["tracks"]), "segments": len(manifest["objects"]) - len(objects)}
-    return {**manifest, "objects": objects, **left_out}
 
 
 def _grouped(folder: Path, files: Sequence[Path]) -> Iterator[tuple[str, list[Path]]]:
