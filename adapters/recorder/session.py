@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.recorder.lipsync import LipSync
+from adapters.recorder.director import Director
 from adapters.recorder.members import Member, Publication
-from adapters.recorder.mixer import Voice
-from adapters.recorder.room import CannotJoin, Feed, RecordedRoom
-from adapters.recorder.stage import Show, stage_of
-from adapters.recorder.timeline import Clock, Scene, Timeline
+from adapters.recorder.room import CannotJoin, RecordedRoom
+from adapters.recorder.timeline import Clock, Timeline
 from server.domain.egress import MediaSource, ParticipantSource, RoomSource, TrackCompositeSource
-from server.domain.layout import StageOrder, StageTrack, arrange
-from server.domain.speaker import SpeakerChoice
 from server.ports.recorder import (
     Active,
     Broke,
@@ -41,8 +37,6 @@ _JOIN_TRIES = 3
 _JOIN_PAUSE_SEC = 0.5
 _MEASURE_SEC = 1.0
 _LISTEN_SEC = 0.1
-_LOST_CARD = "Connection lost, trying again"
-_PAUSE_CARD = "Paused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +85,11 @@ class _Session:
         source = plan.source
         assert isinstance(source, RoomSource | ParticipantSource | TrackCompositeSource | MediaSource)
         self._source = source
-        self._stage = stage_of(source)
         self._clock = Clock()
         self._room = RecordedRoom(
             plan.url, plan.token, self._on_change, self._clock.position, patience.reconnect_sec
         )
-        self._state = NewOrders(plan.layout, plan.paused, plan.destinations)
-        self._show = Show()
-        self._voices = SpeakerChoice()
-        self._order = StageOrder()
-        self._speaking: frozenset[str] = frozenset()
-        self._lips = LipSync()
+        self._director = Director(plan, self._room, patience.freeze_sec)
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
         self._finish = False
@@ -135,13 +123,14 @@ class _Session:
         """Joins and waits until there is something to record."""
         room_id = await self._join()
         if not await self._until(
-            lambda: bool(self._show.wrong) or not self._show.missing, self._patience.source_sec
+            lambda: bool(self._director.show.wrong) or not self._director.show.missing,
+            self._patience.source_sec,
         ):
-            raise _Impossible(Broke("EGRESS_FAILED", self._show.missing, 404))
-        if self._show.wrong:
-            raise _Impossible(Broke("EGRESS_FAILED", self._show.wrong, 400))
+            raise _Impossible(Broke("EGRESS_FAILED", self._director.show.missing, 404))
+        if self._director.show.wrong:
+            raise _Impossible(Broke("EGRESS_FAILED", self._director.show.wrong, 400))
         self._report(Joined(room_id, publisher_identity=self._publisher()))
-        await self._until(lambda: not self._show.idle)
+        await self._until(lambda: not self._director.show.idle)
 
     async def _join(self) -> str:
         joining = asyncio.create_task(self._try_to_join())
@@ -235,11 +224,11 @@ class _Session:
             began=self._on_began,
             failed=self._on_failed,
         )
-        self._apply(self._state)
+        self._apply(self._director.orders)
 
     def _has_pictures(self) -> bool:
         """Whether everybody who is to be seen can be."""
-        awaited = self._tiles()
+        awaited = self._director.tiles()
         feeds = self._room.feeds
         return all(
             (feed := feeds.get(sid)) is not None and feed.pictures is not None and feed.pictures.arrived > 0
@@ -269,7 +258,7 @@ class _Session:
         lost = self._room.lost_since
         if lost is not None and time.monotonic() - lost > self._patience.reconnect_sec:
             return "connection_lost"
-        if self._show.over and self._room.lost_since is None:
+        if self._director.show.over and self._room.lost_since is None:
             return "source_closed"
         return self._limit() or self._streams_over()
 
@@ -287,7 +276,7 @@ class _Session:
             or not self._had_destinations
         ):
             return ""
-        if not self._state.destinations:
+        if not self._director.orders.destinations:
             return "streams_ended"
         return "" if self._program.running_streams else "streams_failed"
 
@@ -297,7 +286,7 @@ class _Session:
         except (RuntimeError, TimeoutError):
             delays = {}
         if delays:
-            self._lips.measure(delays, self._pairs())
+            self._director.synchronise(delays)
         self._on_change()
         self._report(self._measured())
 
@@ -310,110 +299,26 @@ class _Session:
             counts.composed,
             counts.repeated,
             counts.dropped,
-            round(self._lips.offset_ms, 1),
+            round(self._director.offset_ms, 1),
             self._program.bytes_written,
             tuple(counts.gaps),
         )
 
-    # --- what the next frame is made of
+    # --- what changes while it runs
 
     def _on_change(self) -> None:
         """After anything that may change what is recorded."""
-        room = self._room
-        sizes = {
-            sid: feed.pictures.size
-            for sid, feed in room.feeds.items()
-            if feed.pictures is not None and feed.pictures.arrived
-        }
-        show = self._stage.show(room.members, self._speaking, sizes)
-        self._show = replace(show, tracks=self._in_order(show.tracks))
-        tiles = self._tiles()
-        room.want(tiles, set(self._show.audio) if self._plan.encoding.audio is not None else set())
+        self._director.look()
         self._note_tracks()
         if self._timeline is not None:
-            self._timeline.scene = self._scene()
+            self._timeline.scene = self._director.scene()
         self._woken.set()
 
     async def _listen(self) -> None:
-        """Who speaks, from how loud everybody is; somebody without a tile has no stage to take."""
         while True:
             await asyncio.sleep(_LISTEN_SEC)
-            levels: dict[str, float] = {}
-            for member in self._room.members:
-                for one in member.published("audio"):
-                    feed = self._room.feeds.get(one.sid)
-                    if feed is not None and feed.sound is not None:
-                        levels[member.identity] = max(levels.get(member.identity, 0.0), feed.sound.level())
-            shown = {track.identity for track in self._show.tracks}
-            before = (self._voices.speaker, self._speaking)
-            if self._voices.speaker is not None and self._voices.speaker not in shown:
-                self._voices.forget(self._voices.speaker)
-            now = time.monotonic()
-            self._voices.update(now, {who: level for who, level in levels.items() if who in shown})
-            self._speaking = self._voices.speaking(now)
-            if (self._voices.speaker, self._speaking) != before:
+            if self._director.listen():
                 self._on_change()
-
-    def _layout(self) -> str:
-        return (
-            self._state.layout or self._plan.layout
-            if isinstance(self._source, RoomSource)
-            else "single-speaker"
-        )
-
-    def _in_order(self, tracks: tuple[StageTrack, ...]) -> tuple[StageTrack, ...]:
-        """As they are shown: subscriptions and composition must agree on who is on the first page."""
-        video = self._plan.encoding.video
-        if video is None:
-            return tracks
-        return self._order.update(self._layout(), tracks, self._voices.speaker, video.width, video.height)
-
-    def _tiles(self) -> dict[str, tuple[int, int]]:
-        """The sizes that pictures are shown in, by sid."""
-        video = self._plan.encoding.video
-        if video is None:
-            return {}
-        tracks = {one.id: one for one in self._show.tracks if one.source != "avatar"}
-        tiles = arrange(self._layout(), self._show.tracks, self._voices.speaker, video.width, video.height)
-        return {
-            tile.track_id: (tile.rect.width, tile.rect.height) for tile in tiles if tile.track_id in tracks
-        }
-
-    def _scene(self) -> Scene:
-        feeds = self._room.feeds
-        lost = self._room.lost_since
-        card = _PAUSE_CARD if self._state.paused == "card" else ""
-        if lost is not None and time.monotonic() - lost > self._patience.freeze_sec:
-            card = card or _LOST_CARD
-        pictures = {sid: feed.pictures for sid, feed in feeds.items() if feed.pictures is not None}
-        shown = {one.id for one in self._show.tracks}
-        return Scene(
-            self._layout(),
-            self._show.tracks,
-            self._voices.speaker,
-            {sid: one for sid, one in pictures.items() if sid in shown},
-            dict(self._lips.holds),
-            self._heard(feeds),
-            card,
-            silent=bool(self._state.paused),
-        )
-
-    def _heard(self, feeds: Mapping[str, Feed]) -> dict[str, Voice]:
-        return {
-            sid: Voice(feeds[sid].sound, channel)  # type: ignore[arg-type]
-            for sid, channel in self._show.audio.items()
-            if sid in feeds and feeds[sid].sound is not None
-        }
-
-    def _pairs(self) -> dict[str, str]:
-        """Which sound belongs to which picture."""
-        pairs: dict[str, str] = {}
-        for member in self._room.members:
-            for video, audio in (("camera", "microphone"), ("screen_share", "screen_share_audio")):
-                pictures, sounds = member.published("video", video), member.published("audio", audio)
-                if pictures and sounds:
-                    pairs[pictures[-1].sid] = sounds[-1].sid
-        return {video: audio for video, audio in pairs.items() if {video, audio} <= self._room.feeds.keys()}
 
     def _note_tracks(self) -> None:
         """Reports tracks as they begin and end to take part."""
@@ -447,12 +352,12 @@ class _Session:
     def _apply(self, order: NewOrders) -> None:
         program, timeline = self._program, self._timeline
         if timeline is not None and program is not None:
-            if order.destinations != self._state.destinations:
+            if order.destinations != self._director.orders.destinations:
                 destinations = order.destinations
                 timeline.call(lambda: program.set_destinations(destinations))
             timeline.cut(order.paused == "cut")
         self._had_destinations = self._had_destinations or bool(order.destinations)
-        self._state = order
+        self._director.orders = order
         self._on_change()
 
     async def _end(self, reason: str) -> None:
