@@ -12,8 +12,10 @@ from adapters.passthrough.media import Frame
 from adapters.passthrough.stream import Stream
 
 NS = 1_000_000_000
-# A clock that runs this far from the arrival of its frames has jumped.
-_JUMP_SEC = 2.0
+# A clock has jumped that runs so far ahead of its frames, or behind them; packets that were sent again come late.
+_AHEAD_SEC = 2.0
+_BEHIND_SEC = 10.0
+_BACK_SEC = 1.0
 
 
 @dataclass(slots=True)
@@ -121,7 +123,9 @@ class TrackWriter:
         if stream is self._stream:
             stretch = self.stretches[-1]
             position = stretch.position + frame.timestamp - stretch.timestamp
-            if abs(position - self._by_arrival(frame.arrival_ns)) < _JUMP_SEC * clock:
+            ahead = (position - self._by_arrival(frame.arrival_ns)) / clock
+            back = (self.file.position - position) / clock
+            if -_BEHIND_SEC < ahead < _AHEAD_SEC and back < _BACK_SEC:
                 return position
         position = max(self._by_arrival(frame.arrival_ns), self.file.position) if self.stretches else 0
         if self.stretches and stream is not self._stream:

@@ -174,3 +174,16 @@ def test_a_timeline_is_read_up_to_its_torn_end(tmp_path: Path) -> None:
 def test_no_timeline_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_timelines(tmp_path)
+
+
+def test_frames_that_come_late_keep_their_place(tmp_path: Path) -> None:
+    """They were sent again after seconds without packets."""
+    writer = TrackWriter(tmp_path / "a", (0, 0))
+    stream = stream_of()
+    start = 10**18
+    for index in range(100):
+        writer.write(stream, opus(960 * index, at_ns=start + (5 * NS if index else 0)))
+    assert [stretch.position for stretch in writer.stretches] == [0]
+    writer.write(stream, opus(0, at_ns=start + 6 * NS))
+    assert len(writer.stretches) == 2
+    writer.finish()
