@@ -104,7 +104,11 @@ def _decide(room: str, path: str, ctx: CallContext) -> Decide:
 async def _running(tx: UnitOfWork, project_id: ProjectId, room: str) -> Egress | None:
     """The newest recording of the whole room that has not begun to end; streams and single tracks are none."""
     found = await tx.egresses.list(project_id, room_name=room, statuses=_ACTIVE, size=_PAGE)
-    return next((one for one in found.items if _is_recording(one)), None)
+    for one in found.items:
+        # One that is still STARTING shows no sign of its end yet.
+        if _is_recording(one) and not (await tx.egresses.orders(one.id)).end_reason:
+            return one
+    return None
 
 
 def _is_recording(egress: Egress) -> bool:

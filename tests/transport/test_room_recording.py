@@ -96,6 +96,16 @@ class TestRoutes:
         assert (again.status, again.reply) == (200, first.reply)
         assert (await egress.rest("GET", "/v1/egress")).reply["total"] == 1
 
+    async def test_one_that_was_stopped_before_it_began_is_none(self, egress: EgressStage) -> None:
+        """Its worker has not said so yet; the room may be recorded anew."""
+        first = (await egress.rest("POST", START)).reply
+        assert (await egress.rest("POST", STOP)).reply["egressId"] == first["egressId"]
+        assert (await egress.rest("GET", STATUS)).reply == {"active": False}
+        assert (await egress.rest("POST", STOP)).status == 404
+        second = await egress.rest("POST", START)
+        assert second.status == 201
+        assert second.reply["egressId"] != first["egressId"]
+
     async def test_many_at_once_start_one(self, egress: EgressStage) -> None:
         """RT-07: made atomic, which RTCstack's own is not."""
         answers = await asyncio.gather(*(egress.rest("POST", START) for _ in range(8)))
