@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.recorder.outputs.part_file import fps_of_program
 from server.domain.json_form import from_json, to_json
 from server.ports.recorder import Finished, Join
 
@@ -27,6 +28,7 @@ _OPTIONS = {
 }
 # Packets held back until it is known where their part ends: more than reordering or sound can reach.
 _HELD_PICTURES = 32
+_LEAST_STEP = Fraction(1, 120)
 _HELD_SOUNDS = 400
 _NO_MEDIA = 200  # above every errno
 _NO_MEDIA_MESSAGE = "no part holds any media"
@@ -174,7 +176,9 @@ class _Output:
         if first is None:
             return
         self._open(source)
-        if self._video is not None:
+        if self._video is not None and not self._fps:
+            self._offset = self._append_as_it_came(first, packets)
+        elif self._video is not None:
             self._offset = self._append_with_pictures(first, packets, last=last)
         else:
             self._offset = self._append_sound(first, packets)
@@ -186,12 +190,14 @@ class _Output:
 
         if self._container is not None:
             return
-        self._container = av.open(str(self._path), "w", format=self._format, options=_OPTIONS[self._format])
+        self._container = av.open(
+            str(self._path), "w", format=self._format, options=_OPTIONS.get(self._format, {})
+        )
         if source.streams.video:
             stream = source.streams.video[0]
-            self._fps = round(stream.average_rate or stream.guessed_rate or 30)
+            self._fps = fps_of_program(source.metadata)
             self._video = self._container.add_stream_from_template(stream, opaque=True)
-            self._video.time_base = Fraction(1, self._fps)
+            self._video.time_base = Fraction(1, self._fps) if self._fps else stream.time_base
         if source.streams.audio:
             stream = source.streams.audio[0]
             self._audio = self._container.add_stream_from_template(stream, opaque=True)
@@ -221,6 +227,17 @@ class _Output:
             if (start if last else start + packet.duration * packet.time_base) <= limit:
                 self._write_sound(packet)
         return self._offset + length
+
+    def _append_as_it_came(self, first: Any, packets: Iterator[Any]) -> Fraction:
+        """A track's pictures at their own times. The last is shown for as long as the one before."""
+        at, step = self._offset, Fraction(0)
+        for packet in _chain(first, packets):
+            if packet.stream.type != "video":
+                continue
+            before, at = at, self._offset + packet.pts * packet.time_base
+            step = at - before
+            self._write(self._video, packet, at, at)
+        return at + max(step, _LEAST_STEP)
 
     def _append_sound(self, first: Any, packets: Iterator[Any]) -> Fraction:
         """Continuous, since there is no picture to keep up with."""

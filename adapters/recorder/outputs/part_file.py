@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from adapters.recorder.encoders import Encoded, Encoders, add_streams, packet_for
 
 SYNC_SEC = 1.0
+# Tells a part with a constant rate from a track as it came.
+_MARK = "constant rate "
 _OPTIONS = {
     # The index comes with the first fragment (delay_moov), for only then are the edit lists known that hide
     # reordering and the audio encoder's start.
@@ -19,6 +22,13 @@ _OPTIONS = {
     "mp3": {"write_xing": "0", "id3v2_version": "0"},
 }
 EXTENSIONS = {"mp4": "mp4", "webm": "webm", "ogg": "ogg", "mp3": "mp3"}
+
+
+def fps_of_program(metadata: Mapping[str, str]) -> int:
+    """The constant rate of a part that `PartFile` wrote, 0 for any other file. `metadata` of its container."""
+    text = next((value for name, value in metadata.items() if name.lower() == "comment"), "")
+    rate = text.removeprefix(_MARK)
+    return int(rate) if rate != text and rate.isdigit() else 0
 
 
 class PartFile:
@@ -36,6 +46,8 @@ class PartFile:
             container_options={"flush_packets": "1"},
         )
         self._streams = add_streams(self._container, encoders)
+        if encoders.video is not None:
+            self._container.metadata["comment"] = f"{_MARK}{encoders.video.codec_context.framerate}"
         self._container.start_encoding()
         self._fd = os.open(self.path, os.O_RDONLY)
         self._synced = time.monotonic()

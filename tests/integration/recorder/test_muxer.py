@@ -5,14 +5,26 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 
 from adapters.recorder.muxer import Muxer
 from adapters.recorder.program import Program
 from server.domain.egress import AudioEncoding, Encoding
-from tests.integration.recorder.material import FPS, SMALL, VIDEO, Feeder, Look, Reports, packets, plan_into
+from tests.integration.recorder.material import (
+    FPS,
+    SMALL,
+    VIDEO,
+    Feeder,
+    Look,
+    Reports,
+    packets,
+    picture,
+    plan_into,
+)
 
 WEBM = Encoding(replace(VIDEO, codec="vp9"), AudioEncoding("opus", 96, 48_000))
 OGG = Encoding(None, AudioEncoding("opus", 96, 48_000))
@@ -168,6 +180,30 @@ async def test_sound_alone_is_joined_torn_or_not(tmp_path: Path, container: str,
     assert [beep for beep in look.beeps if at - 0.01 <= beep < at + 2.5] == [
         pytest.approx(at + second, abs=0.06) for second in range(3)
     ]
+
+
+async def test_a_track_keeps_its_uneven_times(tmp_path: Path) -> None:
+    """Tracks as they came have gaps and jitter: nothing is put on a grid, nothing is lost."""
+    times = [0, 2900, 6100, 9000, 45_000, 48_030, 90_000]
+    parts = []
+    for number in range(2):
+        parts.append(tmp_path / f"part-{number:03d}.webm")
+        with av.open(str(parts[-1]), "w") as file:
+            stream = file.add_stream("libvpx", rate=30, options={"deadline": "realtime", "cpu-used": "8"})
+            stream.width, stream.height = 320, 180
+            stream.codec_context.time_base = Fraction(1, 90_000)
+            for index, at in enumerate(times):
+                frame = picture(index)
+                frame.pts, frame.time_base = at, Fraction(1, 90_000)
+                file.mux(stream.encode(frame))
+            file.mux(stream.encode(None))
+    finished = await Muxer().finish(parts, tmp_path / "out.webm", "webm")
+    look = Look.at(tmp_path / "out.webm")
+    own = [at / 90_000 for at in times]
+    second = finished.joins[1].at_ms / 1000
+    assert second == pytest.approx(1 + (90_000 - 48_030) / 90_000, abs=0.003)
+    assert look.times == [pytest.approx(at, abs=0.003) for at in [*own, *(second + at for at in own)]]
+    assert look.numbers == [*range(7), *range(7)]
 
 
 async def test_what_is_large_is_joined_by_another_process(whole: Path, tmp_path: Path) -> None:
