@@ -26,6 +26,8 @@ _LINE_CHARS = 2000
 _KEPT_LINES = 5
 _READY_SEC = 30.0
 _FAREWELL_SEC = 5.0
+# A recorder that joins its room has the processor to itself for so long, before the next one is made ready.
+_BREATH_SEC = 1.0
 # Nothing of the server's own settings, which hold its secrets. Chromium wants a home, the resolver its files.
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
 # Dozens of threads allocate pictures: few arenas, as each keeps what was freed in it, and no fresh pages for each one.
@@ -163,22 +165,25 @@ class RecorderPool:
         self._nice = nice
         self._environment = dict(os.environ if environment is None else environment)
         self._spare: asyncio.Task[Recorder] | None = None
+        self._wanted = asyncio.Event()
         self._closed = False
 
-    def warm_up(self) -> None:
+    def warm_up(self, *, after_sec: float = 0.0) -> None:
         """Have one ready for the first plan."""
         if self._spare is None and not self._closed:
-            self._spare = asyncio.create_task(self._make(), name="spare recorder")
+            self._wanted.clear()
+            self._spare = asyncio.create_task(self._make_soon(after_sec), name="spare recorder")
 
     async def start(self, plan: RecorderPlan) -> Recorder:
         """Raise RecorderDied when none can be started."""
         recorder = await self._take()
         await recorder.send(plan)
-        self.warm_up()
+        self.warm_up(after_sec=_BREATH_SEC)
         return recorder
 
     async def aclose(self) -> None:
         self._closed = True
+        self._wanted.set()
         spare, self._spare = self._spare, None
         if spare is None:
             return
@@ -190,6 +195,7 @@ class RecorderPool:
 
     async def _take(self) -> Recorder:
         spare, self._spare = self._spare, None
+        self._wanted.set()
         if spare is not None:
             try:
                 recorder = await spare
@@ -198,6 +204,16 @@ class RecorderPool:
             else:
                 if recorder.alive:
                     return recorder
+        return await self._make()
+
+    async def _make_soon(self, after_sec: float) -> Recorder:
+        """At once when one is wanted meanwhile. Raise RecorderDied when none is needed any more."""
+        wanted = self._wanted
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(after_sec):
+                await wanted.wait()
+        if self._closed:
+            raise RecorderDied("no recorder is needed any more")
         return await self._make()
 
     async def _make(self) -> Recorder:
