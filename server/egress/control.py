@@ -204,7 +204,7 @@ class EgressControl:
 
         def change(egress: Egress, orders: Orders) -> Change:
             nonlocal problems
-            after = restreaming(add, remove)(egress, orders)
+            after = restreaming(add, remove, nanoseconds(self._clock.now()))(egress, orders)
             problems = after.problems
             return after
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -15,11 +15,14 @@ from server.domain.egress import (
     StreamResult,
     StreamStatus,
 )
+from server.egress.outputs import MAX_DESTINATIONS
 from server.egress.stream_urls import redacted, shown
+from server.egress.validation import wrong
 from server.errors import Code, ServiceError, failed_precondition
 
 STOPPED_BY_CALL = "StopEgress API"
 _STEERED = (EgressStatus.STARTING, EgressStatus.ACTIVE)
+_ENDED_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,11 @@ def pausing(mode: str) -> Command:
     return pause
 
 
-def restreaming(add: Sequence[Destination], remove: Sequence[str]) -> Command:
-    """Adds before it removes; `remove` names destinations by canonical URL or id."""
+def restreaming(add: Sequence[Destination], remove: Sequence[str], at: int = 0) -> Command:
+    """Adds before it removes; `remove` names destinations by canonical URL or id; `at` is now, ns since 1970.
+
+    One that is removed before it was connected is FINISHED at once: its owner may never have heard of it.
+    """
 
     def change(egress: Egress, orders: Orders) -> Change:
         if egress.plan.outputs.streams in ("", "websocket"):
@@ -102,9 +108,13 @@ def restreaming(add: Sequence[Destination], remove: Sequence[str]) -> Command:
             if len(kept) == len(wanted):
                 problems.append(f"stream {redacted(name)} not found")
             wanted = kept
+        if len(wanted) > max(MAX_DESTINATIONS, len(orders.destinations)):
+            raise wrong(f"stream url (at most {MAX_DESTINATIONS})")
         if tuple(wanted) == orders.destinations:
             return Change(egress, orders, tuple(problems))
-        results = replace(egress.results, streams=(*egress.results.streams, *added))
+        ids = {one.id for one in wanted}
+        streams = [_let_go(one, ids, at) for one in (*egress.results.streams, *added)]
+        results = replace(egress.results, streams=_newest(streams))
         then = orders.then(destinations=tuple(wanted))
         return Change(replace(egress, results=results), then, tuple(problems))
 
@@ -124,3 +134,16 @@ def _added(wanted: list[Destination], add: Sequence[Destination]) -> list[Stream
             wanted.append(one)
             added.append(waiting(one))
     return added
+
+
+def _let_go(stream: StreamResult, wanted: Collection[str], at: int) -> StreamResult:
+    if stream.id in wanted or stream.started_at or stream.status is not StreamStatus.ACTIVE:
+        return stream
+    return replace(stream, status=StreamStatus.FINISHED, ended_at=at)
+
+
+def _newest(streams: Sequence[StreamResult]) -> tuple[StreamResult, ...]:
+    """Without the oldest of very many that have ended."""
+    ended = [one.id for one in streams if one.status is not StreamStatus.ACTIVE]
+    dropped = set(ended[:-_ENDED_SHOWN])
+    return tuple(one for one in streams if one.id not in dropped)

@@ -18,7 +18,7 @@ from server.egress import stream_urls
 from server.egress.control import EgressControl
 from server.egress.echo import echo_of
 from server.egress.egress_info import egress_info
-from server.egress.outputs import MAX_DESTINATIONS, destinations
+from server.egress.outputs import destinations
 from server.egress.requests import Accepted, RequestReader
 from server.egress.validation import check_layout, has_field, wrong
 from server.errors import Code, ServiceError, failed_precondition
@@ -172,9 +172,6 @@ class LiveKitEgress:
             except ServiceError as error:
                 problems.append(error)
             known |= {name} - {""}
-        live = sum(not one.ended_at for one in egress.results.streams)
-        if found and live + len(found) > MAX_DESTINATIONS:
-            raise wrong(f"stream url (at most {MAX_DESTINATIONS})")
         return found
 
     async def _running(self, project_id: ProjectId, room_name: str | None) -> list[Egress]:

@@ -44,6 +44,8 @@ class LiveKitEgressEvents:
         after: Egress,
         recording: Recording | None,
     ) -> None:
+        if not _has_webhooks(after):
+            return
         if after.status.is_final:
             if not before.status.is_final:
                 await self._record(tx, after, ENDED)
@@ -51,8 +53,7 @@ class LiveKitEgressEvents:
             await self._record(tx, after, UPDATED)
 
     async def _record(self, tx: UnitOfWork, egress: Egress, name: str) -> None:
-        # Most egresses have none, and this spares them the look at their secrets.
-        if not egress.request.get("body", {}).get("webhooks"):
+        if not _has_webhooks(egress):
             return
         secrets = await tx.egresses.secrets(egress.id)
         now = self._clock.now()
@@ -103,6 +104,11 @@ async def _endpoint(tx: UnitOfWork, egress: Egress, index: int, webhook: EgressW
         )
         await tx.webhooks.add(endpoint)
     return endpoint_id
+
+
+def _has_webhooks(egress: Egress) -> bool:
+    """Most have none, and this spares them a look at their secrets."""
+    return bool(egress.request.get("body", {}).get("webhooks"))
 
 
 def _seen(egress: Egress) -> dict[str, Any]:

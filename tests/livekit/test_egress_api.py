@@ -263,6 +263,18 @@ async def test_adding_and_removing_streams(hall: LiveKitStage) -> None:
     assert await urls_of(hall, egress_id) == [TWITCH]
 
 
+async def test_destinations_come_and_go_without_end(hall: LiveKitStage) -> None:
+    """At most 50 at a time, however many there were before."""
+    egress_id = await recorded(hall, **RTMP)
+    many = [f"rtmp://h/app/key-{number}" for number in range(49)]
+    await done(hall, "UpdateStream", {"egress_id": egress_id, "add_output_urls": many})
+    more: dict[str, Any] = {"egress_id": egress_id, "add_output_urls": ["rtmp://h/app/key-49"]}
+    told = await refused(hall, "UpdateStream", more)
+    assert told == (400, "invalid_argument", "request has missing or invalid field: stream url (at most 50)")
+    await done(hall, "UpdateStream", {**more, "remove_output_urls": [YOUTUBE]})
+    assert await urls_of(hall, egress_id) == [*many, "rtmp://h/app/key-49"]
+
+
 async def test_what_can_be_done_is_done(hall: LiveKitStage) -> None:
     """1.5: each address has its own error, the first one's code counts, no key is in any."""
     egress_id = await recorded(hall, **RTMP)
