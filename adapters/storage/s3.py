@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
-import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -19,8 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from adapters.storage.s3_client import EndpointRefused, S3Connection, S3Options, run_stoppable
+from adapters.storage.s3_client import S3Connection, S3Options, run_stoppable
 from adapters.storage.s3_download import read_object
+from adapters.storage.s3_errors import S3Error, S3Faults
+from adapters.storage.s3_parts import FilePart, content_md5
 from server.domain.objects import PLAYLIST_TYPE, cache_control, is_growing, key_problem, s3_url
 from server.domain.project import S3Config
 from server.ports.storage import ObjectExtras, StorageError, StoredObject
@@ -32,43 +29,9 @@ _MAX_LISTED = 500_000
 _MAX_READ = 256 << 20
 _MAX_PRESIGN_SEC = 7 * 24 * 3600
 _DELETE_BATCH = 1000
-_READ = 1 << 20
 _STOP_WAIT_SEC = 5.0
 
-_RETRYABLE_CODES = {
-    "BadDigest",
-    "InternalError",
-    "OperationAborted",
-    "RequestTimeTooSkewed",
-    "RequestTimeout",
-    "ServiceUnavailable",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequests",
-    "XAmzContentSHA256Mismatch",
-}
-# What is left passes with the machine's trouble: too many open files, a disk that does not answer.
-_LASTING_FILE_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 _NO_BATCH_DELETE_CODES = {"NotImplemented", "MissingContentMD5", "MethodNotAllowed"}
-_REASONS = {
-    "AccessDenied": "access denied",
-    "403": "access denied",
-    "InvalidAccessKeyId": "the access key is unknown",
-    "SignatureDoesNotMatch": "the secret key does not match the access key",
-    "NoSuchBucket": "the bucket does not exist",
-    "NoSuchKey": "no such object",
-    "RequestTimeTooSkewed": "the clocks of this server and the storage differ too much",
-    "SlowDown": "the storage asks to slow down",
-}
-
-
-class S3Error(StorageError):
-    """A StorageError with the storage's own error code, `""` if there was no answer."""
-
-    def __init__(self, message: str, *, retryable: bool, code: str = "") -> None:
-        super().__init__(message, retryable=retryable)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,37 +42,6 @@ class _Upload:
     upload_id: str
 
 
-class FilePart:
-    """A window of a file as a request body: streamed, seekable for retries, stoppable from outside."""
-
-    def __init__(self, path: Path, start: int, size: int, stop: threading.Event) -> None:
-        self._file = path.open("rb")
-        self._start = start
-        self._size = size
-        self._stop = stop
-        self.seek(0)
-
-    def __len__(self) -> int:
-        return self._size
-
-    def read(self, amount: int | None = -1) -> bytes:
-        if self._stop.is_set():
-            # botocore passes this one on without a retry.
-            raise CancelledError("upload stopped")
-        left = self._size - self.tell()
-        return self._file.read(left if amount is None or amount < 0 else min(amount, left))
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._size}[whence]
-        return self._file.seek(self._start + base + offset) - self._start
-
-    def tell(self) -> int:
-        return self._file.tell() - self._start
-
-    def close(self) -> None:
-        self._file.close()
-
-
 def _headers(extras: ObjectExtras) -> dict[str, Any]:
     given = {
         "Metadata": dict(extras.metadata),
@@ -117,17 +49,6 @@ def _headers(extras: ObjectExtras) -> dict[str, Any]:
         "ContentDisposition": extras.content_disposition,
     }
     return {name: value for name, value in given.items() if value}
-
-
-def _md5(path: Path, start: int, size: int) -> str:
-    """Of a window of a file, as S3's Content-MD5."""
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        file.seek(start)
-        while size > 0 and (data := file.read(min(size, _READ))):
-            digest.update(data)
-            size -= len(data)
-    return base64.b64encode(digest.digest()).decode()
 
 
 class S3Store:
@@ -146,6 +67,7 @@ class S3Store:
         self._threads = connection.threads
         self._config = config
         self._bucket = config.bucket
+        self._faults = S3Faults(config.bucket)
         self._prefix = prefix
         self._options = options
 
@@ -192,9 +114,9 @@ class S3Store:
             with contextlib.closing(reply["Body"]) as body:
                 data: bytes = body.read(_MAX_READ + 1)
             if len(data) > _MAX_READ:
-                raise self._error("object is too large to be read at once", retryable=False)
+                raise self._faults.error("object is too large to be read at once", retryable=False)
             if len(data) != reply["ContentLength"]:
-                raise self._error("download: the answer broke off", retryable=True)
+                raise self._faults.error("download: the answer broke off", retryable=True)
             return data
 
         return await self._call("download", read)
@@ -203,7 +125,7 @@ class S3Store:
         full, stop = self._full(key), threading.Event()
 
         def passing(text: str) -> StorageError:
-            return self._error(f"download: {text}", retryable=True)
+            return self._faults.error(f"download: {text}", retryable=True)
 
         def read() -> None:
             read_object(self._client, self._bucket, full, path, stop=stop, error=passing)
@@ -226,7 +148,7 @@ class S3Store:
                 for item in islice(contents, _MAX_LISTED + 1)
             ]
             if len(found) > _MAX_LISTED:
-                raise self._error(f"listing: more than {_MAX_LISTED} objects", retryable=False)
+                raise self._faults.error(f"listing: more than {_MAX_LISTED} objects", retryable=False)
             return tuple(sorted(found, key=lambda item: item.key.encode()))
 
         return await self._call("listing", pages)
@@ -278,7 +200,7 @@ class S3Store:
         )
         for failure in reply.get("Errors", ()):
             if failure.get("Code") != "NoSuchKey":
-                raise self._coded("deletion", str(failure.get("Code", "")), status=200)
+                raise self._faults.coded("deletion", str(failure.get("Code", "")), status=200)
 
     async def _delete_one(self, key: str) -> None:
         await self._call("deletion", lambda: self._client.delete_object(Bucket=self._bucket, Key=key))
@@ -396,7 +318,7 @@ class S3Store:
 
     async def _send_part(self, path: Path, start: int, size: int, send: Callable[[FilePart, str], _T]) -> _T:
         """`send` also gets the part's MD5: the storage refuses what arrives otherwise."""
-        md5 = await self._call("upload", lambda: _md5(path, start, size))
+        md5 = await self._call("upload", lambda: content_md5(path, start, size))
         stop = threading.Event()
         body = await self._call("upload", lambda: FilePart(path, start, size, stop))
         try:
@@ -407,7 +329,7 @@ class S3Store:
     async def _call(self, what: str, work: Callable[[], _T], *, stop: threading.Event | None = None) -> _T:
         """Runs `work` in a thread. When cancelled, stops it and waits a moment, so that it writes nothing later."""
         stop = stop or threading.Event()
-        running = self._threads.submit(run_stoppable, stop, lambda: self._mapped(what, work))
+        running = self._threads.submit(run_stoppable, stop, lambda: self._faults.run(what, work))
         result = asyncio.wrap_future(running)
         try:
             return await asyncio.shield(result)
@@ -418,49 +340,9 @@ class S3Store:
             result.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
 
-    def _mapped(self, what: str, work: Callable[[], _T]) -> _T:
-        from botocore import exceptions as boto
-
-        try:
-            return work()
-        except StorageError:
-            raise
-        except boto.ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-            raise self._coded(what, code, status) from None
-        except EndpointRefused:
-            raise self._error(f"{what}: the endpoint's address is not allowed", retryable=False) from None
-        except CancelledError:
-            raise self._error(f"{what}: stopped", retryable=True) from None
-        except boto.SSLError:
-            raise self._error(f"{what}: the endpoint's certificate is not valid", retryable=False) from None
-        except (boto.ReadTimeoutError, boto.ConnectTimeoutError):
-            raise self._error(f"{what}: no answer from the storage in time", retryable=True) from None
-        except (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError):
-            raise self._error(f"{what}: the storage could not be reached", retryable=True) from None
-        except (boto.NoCredentialsError, boto.PartialCredentialsError):
-            raise self._error(f"{what}: no credentials", retryable=False) from None
-        except boto.BotoCoreError as error:
-            raise self._error(f"{what}: {type(error).__name__}", retryable=False) from None
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else type(error).__name__
-            passing = not isinstance(error, _LASTING_FILE_ERRORS)
-            raise self._error(f"{what}: local file: {reason}", retryable=passing) from None
-
-    def _coded(self, what: str, code: str, status: int) -> S3Error:
-        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", code):
-            code = "error"
-        retryable = status >= 500 or status in (408, 429) or code in _RETRYABLE_CODES
-        reason = f" ({_REASONS[code]})" if code in _REASONS else ""
-        return self._error(f"{what}: {code}{reason}, HTTP {status}", retryable=retryable, code=code)
-
-    def _error(self, text: str, *, retryable: bool, code: str = "") -> S3Error:
-        return S3Error(f"S3 bucket {self._bucket}: {text}", retryable=retryable, code=code)
-
     def _full(self, key: str) -> str:
         full = self._prefix + key
         problem = key_problem(full)
         if problem:
-            raise self._error(f"object key {problem}", retryable=False)
+            raise self._faults.error(f"object key {problem}", retryable=False)
         return full

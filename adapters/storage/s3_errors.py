@@ -1,0 +1,97 @@
+"""What S3 and the way to it fail with, in clear words and without credentials."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import TypeVar
+
+from adapters.storage.s3_client import EndpointRefused
+from server.ports.storage import StorageError
+
+_T = TypeVar("_T")
+
+_RETRYABLE_CODES = {
+    "BadDigest",
+    "InternalError",
+    "OperationAborted",
+    "RequestTimeTooSkewed",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "XAmzContentSHA256Mismatch",
+}
+# What is left passes with the machine's trouble: too many open files, a disk that does not answer.
+_LASTING_FILE_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+_REASONS = {
+    "AccessDenied": "access denied",
+    "403": "access denied",
+    "InvalidAccessKeyId": "the access key is unknown",
+    "SignatureDoesNotMatch": "the secret key does not match the access key",
+    "NoSuchBucket": "the bucket does not exist",
+    "NoSuchKey": "no such object",
+    "RequestTimeTooSkewed": "the clocks of this server and the storage differ too much",
+    "SlowDown": "the storage asks to slow down",
+}
+
+
+class S3Error(StorageError):
+    """A StorageError with the storage's own error code, `""` if there was no answer."""
+
+    def __init__(self, message: str, *, retryable: bool, code: str = "") -> None:
+        super().__init__(message, retryable=retryable)
+        self.code = code
+
+
+class S3Faults:
+    """Tells of the faults of one bucket."""
+
+    def __init__(self, bucket: str) -> None:
+        self._bucket = bucket
+
+    def run(self, what: str, work: Callable[[], _T]) -> _T:
+        """Does `work`, whose failure becomes an S3Error that begins with `what`."""
+        from botocore import exceptions as boto
+
+        try:
+            return work()
+        except StorageError:
+            raise
+        except boto.ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            raise self.coded(what, code, status) from None
+        except EndpointRefused:
+            raise self.error(f"{what}: the endpoint's address is not allowed", retryable=False) from None
+        except CancelledError:
+            raise self.error(f"{what}: stopped", retryable=True) from None
+        except boto.SSLError:
+            raise self.error(f"{what}: the endpoint's certificate is not valid", retryable=False) from None
+        except (boto.ReadTimeoutError, boto.ConnectTimeoutError):
+            raise self.error(f"{what}: no answer from the storage in time", retryable=True) from None
+        except (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError):
+            raise self.error(f"{what}: the storage could not be reached", retryable=True) from None
+        except (boto.NoCredentialsError, boto.PartialCredentialsError):
+            raise self.error(f"{what}: no credentials", retryable=False) from None
+        except boto.BotoCoreError as error:
+            raise self.error(f"{what}: {type(error).__name__}", retryable=False) from None
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else type(error).__name__
+            passing = not isinstance(error, _LASTING_FILE_ERRORS)
+            raise self.error(f"{what}: local file: {reason}", retryable=passing) from None
+
+    def coded(self, what: str, code: str, status: int) -> S3Error:
+        """For the storage's own error code and HTTP status."""
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", code):
+            code = "error"
+        retryable = status >= 500 or status in (408, 429) or code in _RETRYABLE_CODES
+        reason = f" ({_REASONS[code]})" if code in _REASONS else ""
+        return self.error(f"{what}: {code}{reason}, HTTP {status}", retryable=retryable, code=code)
+
+    def error(self, text: str, *, retryable: bool, code: str = "") -> S3Error:
+        return S3Error(f"S3 bucket {self._bucket}: {text}", retryable=retryable, code=code)
