@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.passthrough.files import CONTAINERS
+from adapters.passthrough.listener import Participant, Track
 from adapters.passthrough.media import Frame
 from adapters.passthrough.one_track import codec_name
-from adapters.passthrough.room import Participant, Track
 from adapters.passthrough.stream import Stream
 from adapters.passthrough.timeline import TimelineWriter
 from adapters.passthrough.writing import NS, CodecChanged, Stretch, TrackWriter

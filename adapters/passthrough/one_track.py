@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.passthrough.files import CONTAINERS
+from adapters.passthrough.listener import Participant, Track
 from adapters.passthrough.media import Frame
-from adapters.passthrough.room import Participant, Track
 from adapters.passthrough.stream import Stream
 from adapters.passthrough.writing import CodecChanged, TrackWriter
 from server.ports.recorder import (

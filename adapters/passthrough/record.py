@@ -8,7 +8,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
-from adapters.passthrough.room import Listener, Room, RoomLeft
+from adapters.passthrough.listener import Listener
+from adapters.passthrough.room import Room, RoomLeft
 from adapters.passthrough.signal import JoinRefused
 from server.domain.egress import RoomTracksSource, TrackSource
 from server.ports.recorder import (

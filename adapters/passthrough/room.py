@@ -11,10 +11,9 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from adapters.passthrough.media import Frame
+from adapters.passthrough.listener import Listener, Participant, Track, track_of
 from adapters.passthrough.receiver import ConnectionLost, MediaLink
 from adapters.passthrough.rtp import (
     nack,
@@ -35,55 +34,6 @@ if TYPE_CHECKING:
 REJOIN_SEC = 30.0
 _REPORT_EVERY_SEC = 1.0
 _SERVICE_EVERY_SEC = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Participant:
-    sid: str
-    identity: str
-    name: str
-    kind: str
-    joined_at_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Track:
-    """`kind` is `audio` or `video`, `source` as in `{track_source}` (livekit-surface 3.1), `codec` as `video/h264`."""
-
-    sid: str
-    identity: str
-    name: str
-    kind: str
-    source: str
-    codec: str
-    width: int
-    height: int
-    muted: bool
-
-
-class Listener(Protocol):
-    """What a recording does with a room. Moments are ns since 1970."""
-
-    def joined(self, room_id: str, at_ns: int) -> None:
-        """Also after each renewal of the connection; what is there is told before."""
-        ...
-
-    def interrupted(self, at_ns: int) -> None: ...
-    def arrived(self, participant: Participant, at_ns: int) -> None: ...
-    def left(self, participant: Participant, at_ns: int) -> None: ...
-
-    def published(self, track: Track, at_ns: int) -> bool:
-        """Whether its media is wanted."""
-        ...
-
-    def changed(self, track: Track, at_ns: int) -> None: ...
-    def unpublished(self, track: Track, at_ns: int) -> None: ...
-
-    def speaking(self, levels: Mapping[str, float], at_ns: int) -> None:
-        """Who is heard: level (0–1) by identity."""
-        ...
-
-    def frame(self, stream: Stream, frame: Frame) -> None: ...
 
 
 class RoomLeft(Exception):
@@ -270,7 +220,7 @@ class Room:
 
     def _see(self, identity: str, info: TrackInfo, now: int) -> str | None:
         """The sid, when its media is wanted and not asked for yet."""
-        track = _track(identity, info)
+        track = track_of(identity, info)
         known = self._tracks.get(track.sid)
         self._tracks[track.sid] = track
         if known is not None and known != track:
@@ -378,22 +328,6 @@ class Room:
             receptions = [one for stream in self._streams.values() if (one := stream.reception(now))]
             for packet in receiver_report(self._ours, receptions):
                 self._link.send(packet)
-
-
-def _track(identity: str, info: TrackInfo) -> Track:
-    from livekit.protocol.models import TrackSource, TrackType
-
-    return Track(
-        sid=info.sid,
-        identity=identity,
-        name=info.name,
-        kind={TrackType.AUDIO: "audio", TrackType.VIDEO: "video"}.get(info.type, ""),
-        source=TrackSource.Name(info.source).lower(),
-        codec=info.mime_type.lower(),
-        width=info.width,
-        height=info.height,
-        muted=info.muted,
-    )
 
 
 def _leave(leave: LeaveRequest) -> None:

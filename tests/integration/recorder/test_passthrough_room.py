@@ -9,7 +9,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from adapters.passthrough import reorder
-from adapters.passthrough.record import record_tracks
+from adapters.passthrough.one_track import OneTrack
 from adapters.passthrough.room import Room
 from adapters.passthrough.timeline import read_timelines
 from adapters.recorder.process import RecorderPool
 from server.domain.egress import Encoding, RoomTracksSource, TrackSource
-from server.ports.recorder import Active, Ended, Finish, FromRecorder, Measured, RecorderPlan, TrackSeen
+from server.ports.recorder import Active, Broke, Ended, Finish, Measured, RecorderPlan, TrackSeen
 from tests.conftest import Eventually
 from tests.integration.recorder.stage import Footage, plan_for, recording
 from tests.people import People, Person
@@ -165,32 +165,43 @@ class BadNetwork:
         return dropped
 
 
-async def record_through(
-    network: BadNetwork, plan: RecorderPlan, seconds: float, monkeypatch: pytest.MonkeyPatch
-) -> list[FromRecorder]:
-    taken = Room._media
-    monkeypatch.setattr(Room, "_media", lambda room, data: network.drops() or taken(room, data))
-    said: list[FromRecorder] = []
+class FarRoom(Room):
+    """A room behind a bad network."""
 
-    async def orders() -> AsyncIterator[Finish]:
-        await asyncio.sleep(seconds)
-        yield Finish()
+    def __init__(self, plan: RecorderPlan, recording: OneTrack, network: BadNetwork) -> None:
+        super().__init__(plan.url, plan.token, recording)
+        self._network = network
 
-    await record_tracks(plan, orders(), said.append)
-    assert isinstance(said[-1], Ended)
-    return said
+    def _media(self, data: bytes) -> None:
+        if not self._network.drops():
+            super()._media(data)
+
+
+async def record_through(network: BadNetwork, plan: RecorderPlan, seconds: float) -> Measured:
+    assert isinstance(plan.source, TrackSource)
+    outcome: asyncio.Future[Ended | Broke] = asyncio.get_running_loop().create_future()
+    recording = OneTrack(plan, plan.source.track_id, lambda _: None, outcome)
+    room = FarRoom(plan, recording, network)
+    recording.attach(room)
+    following = asyncio.create_task(room.run())
+    await asyncio.wait({following}, timeout=seconds)
+    assert recording.finish(time.time_ns())
+    # What is on its way again at this moment does not count.
+    measured = recording.measured()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    return measured
 
 
 async def test_lost_packets_are_asked_for_again(
-    livekit: LiveKitServer, people: People, room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    livekit: LiveKitServer, people: People, room: str, tmp_path: Path
 ) -> None:
     """5 % of the packets are lost on the way: no frame of the picture is."""
     sids = await people.join(Person("ann", codec="h264", fps=20, audio=False, busy=True), room)
     plan = plan_of(livekit, room, tmp_path, source=TrackSource(sids["video"]))
     network = BadNetwork(lambda _: 0.05)
-    said = await record_through(network, plan, 5, monkeypatch)
+    last = await record_through(network, plan, 5)
     assert network.lost > 2
-    last = [one for one in said if isinstance(one, Measured)][-1]
     assert last.dropped == 0
     footage = Footage.read(tmp_path / "part-000.mp4")
     assert_in_order(footage.numbers())
@@ -212,8 +223,7 @@ async def test_two_seconds_without_packets(
     sids = await people.join(Person("ann", codec="vp8", fps=20, audio=False), room)
     plan = plan_of(livekit, room, tmp_path, source=TrackSource(sids["video"]))
     network = BadNetwork(lambda seconds: float(1.0 < seconds < 3.0))
-    said = await record_through(network, plan, 7, monkeypatch)
-    last = [one for one in said if isinstance(one, Measured)][-1]
+    last = await record_through(network, plan, 7)
     assert network.lost > 10
     assert last.dropped == (0 if asks else network.lost)
     footage = Footage.read(tmp_path / "part-000.webm")
