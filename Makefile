@@ -32,7 +32,8 @@ serve: setup livekit ## start the server on its embedded defaults
 test: setup livekit ## run every test this machine can run (PYTEST_ARGS to change how)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-soak: setup livekit ## run the tests that are too long for every day, at their full scale
+soak: setup livekit ## run what is too long for every day: a recording of SOAK_MINUTES (30), tests at full scale
+	@$(BIN)/python -m benchmarks --only soak
 	@SOAK=1 $(BIN)/python -m pytest -n 0 tests/e2e/test_livekit_outage.py tests/contract/test_claims_under_fire.py
 
 check: lint types layers protos breaking verify ## all of the following up to verify; what CI runs before the tests

@@ -60,23 +60,26 @@ async def _session(hall: Hall, seconds: float) -> tuple[float, list[float]]:
         take = await hall.record(composed, seconds)
         await finished(beside)
     await hall.empty(_ANN, _BOB)
-    own = await asyncio.to_thread(_own_offsets, Path(tracks.folder))
+    own = await asyncio.to_thread(own_offsets, Path(tracks.folder), _ANN.identity)
     footage = await asyncio.to_thread(read, take.file, dict(tiles([_ANN, _BOB])))
     apart = [offset for at, offset in footage.offsets(_ANN.identity) if at > _SETTLE_SEC]
-    theirs = statistics.median(own)
+    theirs = statistics.median(offset for _, offset in own)
     return theirs, [offset - theirs for offset in apart]
 
 
-def _own_offsets(folder: Path) -> list[float]:
-    """By the clock that the publisher stamps both its tracks with (RTCP sender reports)."""
+def own_offsets(folder: Path, identity: str) -> list[tuple[float, float]]:
+    """Of each flash in the tracks recorded there: when, and how much later the beep, seconds.
+
+    By the clock that the publisher stamps both its tracks with (RTCP sender reports).
+    """
     flashes: list[float] = []
     beeps: list[float] = []
     for track in read_timelines(folder).tracks.values():
-        if track.identity != _ANN.identity:
+        if track.identity != identity:
             continue
         for file in track.files:
-            footage = read(folder / file.file, {_ANN.identity: None})
+            footage = read(folder / file.file, {"": None})
             start = file.start_ns / 1e9
-            flashes += [start + at for at in footage.flashes[_ANN.identity]]
+            flashes += [start + at for at in footage.flashes[""]]
             beeps += [start + at for at in footage.beeps]
-    return [offset for _, offset in together(flashes, beeps)]
+    return together(flashes, beeps)
