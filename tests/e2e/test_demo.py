@@ -29,19 +29,12 @@ def _demo(data_dir: Path, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_the_tour_ends_with_its_links(tmp_path: Path) -> None:
-    """Issue section 1: clip, webhook, both conversions, objects, transports, checks; and the server is gone after it."""
-    done = _demo(tmp_path / "bax")
+@pytest.mark.timeout(300)
+def test_the_tour_meets_people_in_a_room_and_records_them(tmp_path: Path) -> None:
+    """Issue 4, section 5: three participants with picture and sound, their events, and a link for a browser.
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "The tour is done" in done.stdout
-    assert "/player/?src=" in done.stdout
-    assert "gRPC, Twirp and REST show the same job" in done.stdout
-    assert _processes_with(str(tmp_path / "bax")) == []
-
-
-def test_the_tour_meets_people_in_a_room(tmp_path: Path) -> None:
-    """Issue 4, section 5: three participants with picture and sound, their events, and a link for a browser."""
+    Issue 5, section 8: the room as a file, a live playlist and an RTMP stream, and the recording's ladder.
+    """
     binary = livekit_binary()
 
     done = _demo(tmp_path / "bax", BAX_LIVEKIT_SERVER=str(binary))
@@ -54,18 +47,26 @@ def test_the_tour_meets_people_in_a_room(tmp_path: Path) -> None:
         assert sorted(mine[1:]) == [["track.published", "camera"], ["track.published", "microphone"]]
         assert re.search(rf"^{name} +{name.title()} +ACTIVE +camera, microphone", done.stdout, re.MULTILINE)
     [link] = re.findall(r"http://\S+/join/#url=\S+", done.stdout)
+    assert re.search(r"EGRESS_COMPLETE: demo-\S+\.mp4, 1\d\.\d s", done.stdout)
+    assert re.search(r"the RTMP server got \d{3} pictures of 1280×720", done.stdout)
+    assert '"gaps": []' in done.stdout
+    assert "3 renditions" in done.stdout
     logs = [(tmp_path / "bax" / name).read_text() for name in ("demo.log", "demo.people.log")]
     assert link.partition("&token=")[2] not in "".join(logs)
     assert _processes_with(str(tmp_path / "bax")) == []
 
 
 def test_the_tour_goes_on_without_a_livekit_server(tmp_path: Path) -> None:
+    """Issue section 1: clip, webhook, both conversions, objects, transports, checks; and the server is gone after it."""
     done = _demo(tmp_path / "bax", BAX_LIVEKIT_SERVER="/nowhere/livekit-server")
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "left out, as there is no livekit-server here: run `bax livekit install`" in done.stdout
     assert "The tour is done" in done.stdout
+    assert "/player/?src=" in done.stdout
+    assert "gRPC, Twirp and REST show the same job" in done.stdout
     assert "/join/" not in done.stdout
+    assert _processes_with(str(tmp_path / "bax")) == []
 
 
 def test_a_tour_that_fails_says_so_with_its_status(tmp_path: Path) -> None:
