@@ -14,8 +14,8 @@ from benchmarks.egress_floor import composed_frames, floor_cores
 from benchmarks.egress_marks import read, unevenness
 from benchmarks.egress_stage import FPS, Hall, Take, finished, forget, hall, media_of, tiles
 from benchmarks.results import Row, Section, ratio_of, spread
-from server.domain.egress import (
-    Encoding,
+from server.domain.egress import Encoding
+from server.domain.egress_sources import (
     ParticipantSource,
     RoomSource,
     RoomTracksSource,

@@ -12,7 +12,8 @@ from adapters.passthrough.timeline import read_timelines
 from benchmarks.egress_marks import read, together
 from benchmarks.egress_stage import Hall, finished, tiles
 from benchmarks.results import Row, spread
-from server.domain.egress import Encoding, RoomTracksSource
+from server.domain.egress import Encoding
+from server.domain.egress_sources import RoomTracksSource
 from tests.integration.recorder.stage import recording
 from tests.people import Person
 

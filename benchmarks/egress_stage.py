@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from adapters.recorder.process import RecorderPool
-from server.domain.egress import AudioEncoding, Encoding, Source, VideoEncoding
+from server.domain.egress import AudioEncoding, Encoding, VideoEncoding
+from server.domain.egress_sources import Source
 from server.domain.layout import Rect, StageTrack, arrange
 from server.ports.recorder import Ended, Finish, Measured, RecorderPlan
 from tests.integration.recorder.stage import Run, plan_for, recording

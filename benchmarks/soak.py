@@ -14,7 +14,8 @@ from benchmarks.egress_lips import own_offsets
 from benchmarks.egress_marks import Footage, read
 from benchmarks.egress_stage import FPS, Hall, finished, hall, memory_mib, tiles
 from benchmarks.results import Row, Section
-from server.domain.egress import Encoding, RoomTracksSource
+from server.domain.egress import Encoding
+from server.domain.egress_sources import RoomTracksSource
 from server.ports.recorder import Measured
 from tests.integration.recorder.stage import recording
 from tests.people import Person

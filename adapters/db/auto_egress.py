@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, select
 from adapters.db.egress_tables import auto_egress, auto_egress_begun
 from adapters.db.session import AnyRow, Session, execute, fetch_all, fetch_first
 from adapters.db.upsert import upsert
-from server.domain.egress import AutoEgress
+from server.domain.recording import AutoEgress
 from server.ids import ProjectId
 from server.ports.secret_box import SecretBox
 

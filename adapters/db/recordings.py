@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, func, select
 
 from adapters.db.egress_tables import recordings
 from adapters.db.session import AnyRow, Session, execute, fetch_first
-from server.domain.egress import Recording, RecordingPage
+from server.domain.recording import Recording, RecordingPage
 from server.ids import ProjectId
 
 _r = recordings

@@ -11,7 +11,7 @@ from typing import Protocol
 from adapters.passthrough.listener import Listener
 from adapters.passthrough.room import Room, RoomLeft
 from adapters.passthrough.signal import JoinRefused
-from server.domain.egress import RoomTracksSource, TrackSource
+from server.domain.egress_sources import RoomTracksSource, TrackSource
 from server.ports.recorder import (
     Broke,
     Ended,

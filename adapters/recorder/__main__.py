@@ -13,7 +13,7 @@ import traceback
 from collections.abc import AsyncIterator
 
 from adapters.recorder.wire import Commands, Reports
-from server.domain.egress import RoomSource, RoomTracksSource, TrackSource, WebSource
+from server.domain.egress_sources import RoomSource, RoomTracksSource, TrackSource, WebSource
 from server.ports.recorder import Broke, Finish, NewOrders, Ready, RecorderPlan, ToRecorder
 
 # The worker is gone: what is open is finished within this time, or left as it is.

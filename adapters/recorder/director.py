@@ -10,7 +10,8 @@ from adapters.recorder.mixer import Voice
 from adapters.recorder.room import RecordedRoom
 from adapters.recorder.stage import Show, stage_of
 from adapters.recorder.timeline import Scene
-from server.domain.egress import RoomSource, VideoEncoding
+from server.domain.egress import VideoEncoding
+from server.domain.egress_sources import RoomSource
 from server.domain.layout import StageOrder, StageTrack, arrange
 from server.domain.speaker import SpeakerChoice
 from server.ports.recorder import NewOrders, RecorderPlan

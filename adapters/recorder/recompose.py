@@ -19,7 +19,8 @@ from adapters.passthrough.timeline import RecordedRoom, RecordedTrack, read_time
 from adapters.recorder.members import Member, Publication, in_order
 from adapters.recorder.mixer import HZ, bend
 from adapters.recorder.stage import RoomStage, Show
-from server.domain.egress import Encoding, RoomSource
+from server.domain.egress import Encoding
+from server.domain.egress_sources import RoomSource
 from server.domain.layout import StageOrder, StageTrack, arrange
 from server.domain.speaker import SpeakerChoice
 from server.ports.recorder import Finished, RecorderPlan

@@ -14,7 +14,7 @@ from adapters.recorder.director import Director
 from adapters.recorder.members import Member, Publication
 from adapters.recorder.room import CannotJoin, RecordedRoom
 from adapters.recorder.timeline import Clock, Timeline
-from server.domain.egress import MediaSource, ParticipantSource, RoomSource, TrackCompositeSource
+from server.domain.egress_sources import MediaSource, ParticipantSource, RoomSource, TrackCompositeSource
 from server.ports.recorder import (
     Active,
     Broke,

@@ -14,7 +14,7 @@ from adapters.recorder.members import (
     Member,
     Publication,
 )
-from server.domain.egress import (
+from server.domain.egress_sources import (
     AudioRoute,
     MediaSource,
     ParticipantSource,

@@ -28,7 +28,7 @@ from adapters.web.display import opened_display
 from adapters.web.programs import Programs, find_programs
 from adapters.web.proxy import TrustedHost, opened_proxy
 from adapters.web.sound import SAMPLE_RATE, opened_sound, recorded_sound
-from server.domain.egress import RoomSource, WebSource
+from server.domain.egress_sources import RoomSource, WebSource
 from server.ports.recorder import (
     Active,
     Broke,

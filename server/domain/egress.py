@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any
 
+from server.domain.egress_sources import Source
 from server.ids import JobId, ProjectId
 
 EGRESS_KIND = "egress"
@@ -36,101 +37,6 @@ class Surface(str, Enum):
     LIVEKIT = "livekit"
     RTCSTACK = "rtcstack"
     AUTO = "auto"
-
-
-# --- sources
-
-
-@dataclass(frozen=True, slots=True)
-class RoomSource:
-    """A composition of the whole room. `layout` is what it starts with; `base_url` a template page of the user's.
-
-    `audio_mixing`: `default`, `dual_channel_agent`, `dual_channel_alternate` (audio-only compositions).
-    """
-
-    KIND: ClassVar[str] = "room"
-    layout: str = "grid"
-    audio_only: bool = False
-    video_only: bool = False
-    base_url: str = ""
-    audio_mixing: str = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class ParticipantSource:
-    """One participant: camera and microphone, or with `screen_share` everything else they publish."""
-
-    KIND: ClassVar[str] = "participant"
-    identity: str
-    screen_share: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TrackCompositeSource:
-    """At most one audio and one video track, by sid, of whichever participants."""
-
-    KIND: ClassVar[str] = "track_composite"
-    audio_track_id: str = ""
-    video_track_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TrackSource:
-    """One track as it came, without transcoding."""
-
-    KIND: ClassVar[str] = "track"
-    track_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class RoomTracksSource:
-    """Every track of the room as it came (`tracks` mode)."""
-
-    KIND: ClassVar[str] = "room_tracks"
-
-
-@dataclass(frozen=True, slots=True)
-class AudioRoute:
-    """Which audio goes to which side. Exactly one of the first three is set; `channel` is `both`, `left` or `right`."""
-
-    track_id: str = ""
-    participant_identity: str = ""
-    participant_kind: str = ""
-    channel: str = "both"
-
-
-@dataclass(frozen=True, slots=True)
-class MediaSource:
-    """StartEgress's free choice of one picture and any sound."""
-
-    KIND: ClassVar[str] = "media"
-    video_track_id: str = ""
-    video_identity: str = ""
-    screen_share: bool = False
-    capture_all_audio: bool = False
-    routes: tuple[AudioRoute, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class WebSource:
-    """Any page, in a browser."""
-
-    KIND: ClassVar[str] = "web"
-    url: str
-    audio_only: bool = False
-    video_only: bool = False
-    await_start_signal: bool = False
-
-
-Source = (
-    RoomSource
-    | ParticipantSource
-    | TrackCompositeSource
-    | TrackSource
-    | RoomTracksSource
-    | MediaSource
-    | WebSource
-)
 
 
 # --- encoding
@@ -402,59 +308,6 @@ class EgressSecrets:
 class EgressPage:
     items: tuple[Egress, ...]
     total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """One row of `recordings`. `status` is STARTED, COMPLETED or FAILED; `key` the file's object once it is in place.
-
-    `manifest` is the stored manifest in REST spelling (design section 13). `tracks`: it holds every track as it came, for
-    ComposeRecording, instead of one file. `composed_from` is such a recording that this one was made of.
-    """
-
-    id: str
-    project_id: ProjectId
-    egress_id: str
-    room_name: str
-    status: str
-    file_type: str
-    layout: str
-    quality: str
-    created_at: datetime
-    started_at: datetime
-    ended_at: datetime | None = None
-    key: str | None = None
-    file_url: str | None = None
-    file_size: int | None = None
-    duration_sec: int | None = None
-    error_code: str | None = None
-    error_message: str | None = None
-    manifest: Mapping[str, Any] | None = None
-    tracks: bool = False
-    composed_from: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RecordingPage:
-    items: tuple[Recording, ...]
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class AutoEgress:
-    """A project's rules (AE). `urls` are destinations, encrypted at rest."""
-
-    project_id: ProjectId
-    enabled: bool = False
-    mode: str = "record"
-    layout: str = "default"
-    quality: str = "720p"
-    file_type: str = "MP4"
-    urls: tuple[str, ...] = field(default=(), repr=False)
-    min_participants: int = 1
-    delay_seconds: int = 0
-    room_name_pattern: str = "*"
-    updated_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,8 @@ The figures are rounded up from `make bench` (benchmarks/results.md), with peopl
 
 from __future__ import annotations
 
-from server.domain.egress import (
-    EgressPlan,
-    RoomSource,
-    RoomTracksSource,
-    TrackSource,
-    VideoEncoding,
-    WebSource,
-)
+from server.domain.egress import EgressPlan, VideoEncoding
+from server.domain.egress_sources import RoomSource, RoomTracksSource, TrackSource, WebSource
 
 TYPICAL_CORES = 0.5
 """A composed 720p30 recording: what must be free before a worker takes one more."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from server.clock import Clock
-from server.domain.egress import AutoEgress, Egress, Surface
+from server.domain.egress import Egress, Surface
+from server.domain.recording import AutoEgress
 from server.domain.room import OpenRoom, RoomSession, Visit
 from server.egress.compositions import Composition, Compositions
 from server.egress.control import Decide

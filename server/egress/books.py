@@ -7,15 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from server.clock import Clock
-from server.domain.egress import (
-    Destination,
-    Egress,
-    EgressStatus,
-    Recording,
-    StreamResult,
-    StreamStatus,
-)
+from server.domain.egress import Destination, Egress, EgressStatus, StreamResult, StreamStatus
 from server.domain.job import Job
+from server.domain.recording import Recording
 from server.egress.events import EgressWatcher
 from server.egress.outcome import details_of
 from server.egress.stream_urls import redacted, shown

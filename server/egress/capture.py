@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from server.clock import Clock
-from server.domain.egress import Egress, Failing, Orders, RoomSource, StreamStatus
+from server.domain.egress import Egress, Failing, Orders, StreamStatus
+from server.domain.egress_sources import RoomSource
 from server.egress import outcome
 from server.egress.board import OrdersBoard
 from server.egress.books import Books, active, failed_ids

@@ -12,9 +12,10 @@ from typing import Any
 
 from server.clock import Clock
 from server.domain.conversion import whole_seconds
-from server.domain.egress import Egress, Recording
+from server.domain.egress import Egress
 from server.domain.job import Job, JobStatus, Progress
 from server.domain.objects import content_type
+from server.domain.recording import Recording
 from server.domain.webhook import NewEvent
 from server.egress.qualities import FORMATS, encoding_of
 from server.egress.storage import EgressStorages, OpenStorage

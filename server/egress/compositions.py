@@ -15,10 +15,9 @@ from server.domain.egress import (
     FileOutput,
     Orders,
     Outputs,
-    RoomSource,
-    RoomTracksSource,
     Surface,
 )
+from server.domain.egress_sources import RoomSource, RoomTracksSource
 from server.domain.room_names import RoomNames
 from server.egress.control import Decide, EgressControl
 from server.egress.qualities import DEFAULT_FILE_TYPE, DEFAULT_QUALITY, FORMATS, encoding_of

@@ -21,14 +21,13 @@ from server.domain.egress import (
     EgressSecrets,
     EgressStatus,
     Orders,
-    Recording,
     Results,
-    RoomSource,
-    RoomTracksSource,
     Surface,
 )
 from server.domain.egress_load import cores
+from server.domain.egress_sources import RoomSource, RoomTracksSource
 from server.domain.job import NewJob
+from server.domain.recording import Recording
 from server.egress.board import OrdersBoard
 from server.egress.capacity import Capacity
 from server.egress.events import EgressWatcher

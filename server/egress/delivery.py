@@ -13,17 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from server.clock import Clock
-from server.domain.egress import (
-    Egress,
-    Failing,
-    FileOutput,
-    FileResult,
-    Recording,
-    Results,
-    RoomTracksSource,
-    Surface,
-)
+from server.domain.egress import Egress, Failing, FileOutput, FileResult, Results, Surface
+from server.domain.egress_sources import RoomTracksSource
 from server.domain.job import Job, JobStatus
+from server.domain.recording import Recording
 from server.domain.webhook import NewEvent
 from server.egress import outcome as outcomes
 from server.egress.books import Books

@@ -5,15 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from server.domain.egress import (
-    Egress,
-    EgressPlan,
-    EgressStatus,
-    RoomSource,
-    StreamResult,
-    StreamStatus,
-    WebSource,
-)
+from server.domain.egress import Egress, EgressPlan, EgressStatus, StreamResult, StreamStatus
+from server.domain.egress_sources import RoomSource, WebSource
 
 Json = dict[str, Any]
 _ROOM_COMPOSITE = "room_composite"

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from server.clock import Clock, iso_millis
-from server.domain.egress import Egress, EgressStatus, Recording, StreamResult, StreamStatus, shown_status
+from server.domain.egress import Egress, EgressStatus, StreamResult, StreamStatus, shown_status
+from server.domain.recording import Recording
 from server.domain.webhook import NewEvent
 from server.egress.outcome import whole_seconds
 from server.ports.jobs import EventRecorder

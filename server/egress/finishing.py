@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from server.domain.egress import Egress, FileOutput, FileResult, RoomTracksSource
+from server.domain.egress import Egress, FileOutput, FileResult
+from server.domain.egress_sources import RoomTracksSource
 from server.egress.journal import Journal, Muxed
 from server.egress.names import file_key
 from server.egress.uploads import known_facts

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from server.domain.egress import Egress, ParticipantSource, TrackCompositeSource, TrackSource, WebSource
+from server.domain.egress import Egress
+from server.domain.egress_sources import ParticipantSource, TrackCompositeSource, TrackSource, WebSource
 from server.domain.objects import content_type
 from server.egress.journal import Footage, Part
 from server.ports.recorder import Join, TrackSeen

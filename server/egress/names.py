@@ -8,14 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from server.domain.egress import (
-    Egress,
-    FileOutput,
-    ImagesOutput,
-    SegmentsOutput,
-    TrackSource,
-    WebSource,
-)
+from server.domain.egress import Egress, FileOutput, ImagesOutput, SegmentsOutput
+from server.domain.egress_sources import TrackSource, WebSource
 
 _KNOWN_EXTENSIONS = (".raw", ".ogg", ".mp3", ".ivf", ".mp4", ".ts", ".webm", ".m3u8", ".jpeg")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")

@@ -10,12 +10,12 @@ from server.domain.egress import (
     Egress,
     EgressStatus,
     Failing,
-    Recording,
     Results,
     StreamResult,
     StreamStatus,
     shown_status,
 )
+from server.domain.recording import Recording
 
 STOPPED = "StopEgress API"
 SOURCE_CLOSED = "Source closed"

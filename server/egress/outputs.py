@@ -9,14 +9,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from server.domain.egress import (
-    Destination,
-    FileOutput,
-    ImagesOutput,
-    Outputs,
-    SegmentsOutput,
-    StorageChoice,
-)
+from server.domain.egress import Destination, FileOutput, ImagesOutput, Outputs, SegmentsOutput, StorageChoice
 from server.egress import stream_urls
 from server.egress.encodings import is_picture_size
 from server.egress.validation import enum_name, has_field, wrong

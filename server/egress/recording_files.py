@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from server.domain.egress import Recording
+from server.domain.recording import Recording
 from server.egress.storage import EgressStorages, OpenStorage
 from server.errors import failed_precondition, not_found
 from server.ids import ProjectId

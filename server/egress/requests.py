@@ -8,14 +8,16 @@ from typing import Any
 
 from server.domain.egress import (
     AudioEncoding,
-    AudioRoute,
     EgressPlan,
     EgressSecrets,
     EgressWebhook,
     Encoding,
     FileOutput,
-    MediaSource,
     Orders,
+)
+from server.domain.egress_sources import (
+    AudioRoute,
+    MediaSource,
     ParticipantSource,
     RoomSource,
     Source,

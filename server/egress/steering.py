@@ -6,15 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from server.domain.egress import (
-    Destination,
-    Egress,
-    EgressStatus,
-    Orders,
-    RoomSource,
-    StreamResult,
-    StreamStatus,
-)
+from server.domain.egress import Destination, Egress, EgressStatus, Orders, StreamResult, StreamStatus
+from server.domain.egress_sources import RoomSource
 from server.egress.outputs import MAX_DESTINATIONS
 from server.egress.stream_urls import redacted, shown
 from server.egress.validation import wrong

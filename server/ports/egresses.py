@@ -6,17 +6,8 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Protocol
 
-from server.domain.egress import (
-    AutoEgress,
-    Egress,
-    EgressPage,
-    EgressSecrets,
-    EgressStatus,
-    Orders,
-    Recording,
-    RecordingPage,
-    RoomEgress,
-)
+from server.domain.egress import Egress, EgressPage, EgressSecrets, EgressStatus, Orders, RoomEgress
+from server.domain.recording import AutoEgress, Recording, RecordingPage
 from server.ids import ProjectId
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from server.domain.egress import Destination, Encoding, Source
+from server.domain.egress import Destination, Encoding
+from server.domain.egress_sources import Source
 
 # --- in
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from generated.baxcloud.v1 import egress_pb2 as pb
 from server.clock import Clock
 from server.context import CallContext
-from server.domain.egress import AutoEgress
+from server.domain.recording import AutoEgress
 from server.egress.auto import composition_of
 from server.egress.compositions import Compositions
 from server.egress.stream_urls import shown

@@ -10,7 +10,9 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from generated.baxcloud.v1 import egress_pb2 as pb
-from server.domain.egress import AutoEgress, Egress, Recording, RoomTracksSource, shown_status
+from server.domain.egress import Egress, shown_status
+from server.domain.egress_sources import RoomTracksSource
+from server.domain.recording import AutoEgress, Recording
 from server.egress.stream_urls import shown
 from server.services.messages import to_timestamp
 

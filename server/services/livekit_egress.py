@@ -12,7 +12,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from server.auth.livekit_tokens import LiveKitPairs
 from server.context import CallContext
-from server.domain.egress import Destination, Egress, EgressSecrets, EgressStatus, RoomSource, Surface
+from server.domain.egress import Destination, Egress, EgressSecrets, EgressStatus, Surface
+from server.domain.egress_sources import RoomSource
 from server.domain.room_names import RoomNames
 from server.egress import stream_urls
 from server.egress.control import EgressControl

@@ -5,8 +5,8 @@ from __future__ import annotations
 from generated.baxcloud.v1 import egress_pb2 as pb
 from server.clock import Clock
 from server.context import CallContext
-from server.domain.egress import Recording
 from server.domain.job import NewJob
+from server.domain.recording import Recording
 from server.egress.composing import COMPOSITION_ATTEMPTS, COMPOSITION_KIND
 from server.egress.compositions import DEFAULT_LAYOUT
 from server.egress.qualities import DEFAULT_FILE_TYPE, DEFAULT_QUALITY

@@ -7,7 +7,7 @@ from datetime import timedelta
 from generated.baxcloud.v1 import egress_pb2 as pb
 from server.clock import Clock
 from server.context import CallContext
-from server.domain.egress import Recording
+from server.domain.recording import Recording
 from server.egress.compositions import DEFAULT_LAYOUT, Composition
 from server.egress.qualities import DEFAULT_FILE_TYPE, DEFAULT_QUALITY
 from server.egress.recording_files import RecordingFiles

@@ -9,7 +9,8 @@ from itertools import count
 from generated.baxcloud.v1 import egress_pb2 as pb
 from server.clock import Clock
 from server.context import CallContext
-from server.domain.egress import Egress, EgressStatus, RoomSource, Surface
+from server.domain.egress import Egress, EgressStatus, Surface
+from server.domain.egress_sources import RoomSource
 from server.domain.room import RoomScope
 from server.egress.compositions import Composition, Compositions
 from server.egress.control import Decide, EgressControl

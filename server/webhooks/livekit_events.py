@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from server.clock import Clock
-from server.domain.egress import Egress, EgressStatus, EgressWebhook, Recording
+from server.domain.egress import Egress, EgressStatus, EgressWebhook
+from server.domain.recording import Recording
 from server.domain.webhook import NewEvent, SigningSecret, WebhookEndpoint
 from server.egress.egress_info import egress_info
 from server.ids import EventId, derived_id, new_livekit_event_id

@@ -29,16 +29,15 @@ from server.domain.egress import (
     FileOutput,
     Orders,
     Outputs,
-    Recording,
-    RoomSource,
-    Source,
     StorageChoice,
     Surface,
     VideoEncoding,
 )
+from server.domain.egress_sources import RoomSource, Source
 from server.domain.job import Job
 from server.domain.objects import CapabilitySigner
 from server.domain.project import Project, S3Config
+from server.domain.recording import Recording
 from server.domain.room import Participant, Room
 from server.domain.webhook import WebhookEndpoint
 from server.egress.board import OrdersBoard

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from adapters.db.unit_of_work import SqlDatabase
-from server.domain.egress import AutoEgress, Egress, EgressStatus, Surface
+from server.domain.egress import Egress, EgressStatus, Surface
+from server.domain.recording import AutoEgress
 from server.domain.room import Participant, Room, RoomMemory, RoomSession, Visit
 from server.domain.room_names import RoomNames
 from server.egress.auto import AutoEgressWatch

@@ -18,11 +18,11 @@ from server.domain.egress import (
     FileOutput,
     ImagesOutput,
     Outputs,
-    RoomTracksSource,
     SegmentsOutput,
     StreamStatus,
     Surface,
 )
+from server.domain.egress_sources import RoomTracksSource
 from server.domain.job import JobStatus
 from server.egress.handler import BROKEN_ATTEMPTS
 from server.egress.take import TakeLimits

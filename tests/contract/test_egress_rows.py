@@ -15,7 +15,6 @@ from adapters.db.rotation import reencrypt
 from adapters.db.unit_of_work import SqlDatabase
 from server.domain.egress import (
     AudioEncoding,
-    AutoEgress,
     Destination,
     Egress,
     EgressPlan,
@@ -29,18 +28,16 @@ from server.domain.egress import (
     ImagesOutput,
     Orders,
     Outputs,
-    Recording,
     Results,
-    RoomSource,
     SegmentsOutput,
-    Source,
     StorageChoice,
     StreamResult,
     StreamStatus,
     Surface,
-    TrackSource,
     VideoEncoding,
 )
+from server.domain.egress_sources import RoomSource, Source, TrackSource
+from server.domain.recording import AutoEgress, Recording
 from server.domain.room import RoomMemory, RoomSession
 from server.errors import Code, ServiceError
 from server.ids import new_egress_id, new_job_id, new_recording_id

@@ -14,8 +14,9 @@ from adapters.crypto import AesGcmSecretBox, load_or_create_keys, new_key_text
 from adapters.db.rotation import BATCH, reencrypt
 from adapters.db.unit_of_work import SqlDatabase, open_database
 from adapters.db.url import DatabaseUrl
-from server.domain.egress import AutoEgress, Destination, EgressSecrets, Orders, StorageChoice
+from server.domain.egress import Destination, EgressSecrets, Orders, StorageChoice
 from server.domain.project import LiveKitKey, S3Config
+from server.domain.recording import AutoEgress
 from server.domain.webhook import SigningSecret
 from server.ids import JobId
 from server.ports.secret_box import SecretsUnreadable

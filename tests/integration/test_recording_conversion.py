@@ -21,11 +21,11 @@ from server.domain.egress import (
     FileOutput,
     Orders,
     Outputs,
-    Recording,
-    RoomSource,
     Surface,
     VideoEncoding,
 )
+from server.domain.egress_sources import RoomSource
+from server.domain.recording import Recording
 from server.errors import Code, ServiceError
 from server.ids import new_egress_id, new_job_id, new_recording_id
 from server.ports.storage import StorageTarget

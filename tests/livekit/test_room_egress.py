@@ -10,7 +10,8 @@ from livekit import rtc
 from livekit.protocol import room as pb
 
 from server.clock import SystemClock
-from server.domain.egress import Egress, ParticipantSource, RoomSource, TrackSource
+from server.domain.egress import Egress
+from server.domain.egress_sources import ParticipantSource, RoomSource, TrackSource
 from server.domain.room import Participant, ParticipantKind, ParticipantState, Room, Track
 from server.egress.room_egress import room_request, track_path
 from server.egress.room_egress_watch import RoomEgressWatch

@@ -16,16 +16,10 @@ from adapters.storage.local import LocalObjects
 from adapters.storage.storage import Storage
 from server.auth.livekit_tokens import Pair
 from server.auth.rtcstack import RtcstackSignatures
-from server.domain.egress import (
-    Egress,
-    EgressStatus,
-    FileResult,
-    Orders,
-    Recording,
-    Results,
-)
+from server.domain.egress import Egress, EgressStatus, FileResult, Orders, Results
 from server.domain.objects import CapabilitySigner
 from server.domain.project import LiveKitKey
+from server.domain.recording import Recording
 from server.domain.room import Participant, Room, RoomMemory, RoomSession
 from server.domain.room_names import RoomNames
 from server.egress.auto import AutoEgressWatch

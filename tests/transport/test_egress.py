@@ -19,11 +19,10 @@ from server.domain.egress import (
     FileOutput,
     FileResult,
     Results,
-    RoomSource,
-    RoomTracksSource,
     Surface,
     VideoEncoding,
 )
+from server.domain.egress_sources import RoomSource, RoomTracksSource
 from server.domain.job import JobStatus
 from server.errors import Code, ServiceError
 from tests.transport.egress_stage import EgressStage

@@ -12,13 +12,8 @@ from typing import Any
 
 import pytest
 
-from server.domain.egress import (
-    EgressStatus,
-    FileOutput,
-    RoomSource,
-    Surface,
-    TrackSource,
-)
+from server.domain.egress import EgressStatus, FileOutput, Surface
+from server.domain.egress_sources import RoomSource, TrackSource
 from tests.transport.egress_stage import OTHER_PAIR, PAIR, EgressStage
 from tests.transport.surface import OTHER_KEY, OTHER_PROJECT, Outcome, headers_for
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.recorder.program import Program
-from server.domain.egress import AudioEncoding, Encoding, RoomSource, VideoEncoding
+from server.domain.egress import AudioEncoding, Encoding, VideoEncoding
+from server.domain.egress_sources import RoomSource
 from server.ports.recorder import FromRecorder, Measured, RecorderPlan, StreamReport
 from tests.marks import BEEP_HZ, FLASH_SEC, HZ, Painter, beeps, is_flash, read_number
 

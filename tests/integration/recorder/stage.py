@@ -15,7 +15,8 @@ import numpy as np
 from livekit.api import AccessToken, VideoGrants
 
 from adapters.recorder.process import Recorder, RecorderPool
-from server.domain.egress import AudioEncoding, Encoding, RoomSource, Source, VideoEncoding
+from server.domain.egress import AudioEncoding, Encoding, VideoEncoding
+from server.domain.egress_sources import RoomSource, Source
 from server.ports.recorder import Active, Broke, Ended, FromRecorder, RecorderDied, RecorderPlan
 from tests.marks import beeps, is_flash, read_number
 

@@ -14,7 +14,8 @@ import pytest
 from adapters.passthrough.timeline import read_timelines
 from adapters.recorder.process import RecorderPool
 from adapters.recorder.recompose import NothingRecorded, compose_tracks
-from server.domain.egress import AudioEncoding, Encoding, RoomTracksSource, VideoEncoding
+from server.domain.egress import AudioEncoding, Encoding, VideoEncoding
+from server.domain.egress_sources import RoomTracksSource
 from server.domain.layout import Rect, StageTrack, arrange
 from server.ports.recorder import Active, Ended, Finish, NewOrders, RecorderPlan, TrackSeen
 from tests.conftest import Eventually

@@ -18,7 +18,8 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from adapters.recorder.process import RecorderPool
-from server.domain.egress import Destination, Encoding, TrackSource
+from server.domain.egress import Destination, Encoding
+from server.domain.egress_sources import TrackSource
 from server.ports.recorder import (
     Active,
     Broke,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adapters.recorder.process import Recorder, RecorderPool
-from server.domain.egress import WebSource
+from server.domain.egress_sources import WebSource
 from server.ports.recorder import Broke, Ended, Finish, NewOrders, RecorderDied
 from tests.conftest import Eventually
 from tests.integration.recorder.stage import Footage, plan_for, recording

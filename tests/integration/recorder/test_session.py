@@ -12,7 +12,8 @@ import pytest
 from livekit.api import DeleteRoomRequest, LiveKitAPI
 
 from adapters.recorder.process import RecorderPool
-from server.domain.egress import Destination, RoomSource
+from server.domain.egress import Destination
+from server.domain.egress_sources import RoomSource
 from server.domain.layout import Rect, StageTrack, arrange
 from server.ports.recorder import Active, Ended, Finish, Joined, Measured, NewOrders, StreamReport, TrackSeen
 from tests.conftest import Eventually

@@ -10,10 +10,9 @@ import numpy as np
 
 from adapters.recorder.process import RecorderPool
 from adapters.recorder.session import Patience, record_room
-from server.domain.egress import (
-    AudioEncoding,
+from server.domain.egress import AudioEncoding, Encoding
+from server.domain.egress_sources import (
     AudioRoute,
-    Encoding,
     MediaSource,
     ParticipantSource,
     RoomSource,

@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from adapters.recorder.web import record_page
 from adapters.web.programs import missing_programs
-from server.domain.egress import AudioEncoding, Encoding, RoomSource, Source, VideoEncoding, WebSource
+from server.domain.egress import AudioEncoding, Encoding, VideoEncoding
+from server.domain.egress_sources import RoomSource, Source, WebSource
 from server.ports.recorder import (
     Active,
     Broke,

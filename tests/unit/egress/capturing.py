@@ -11,12 +11,12 @@ from server.domain.egress import (
     Encoding,
     FileOutput,
     Outputs,
-    Recording,
-    RoomSource,
     StreamResult,
     StreamStatus,
     Surface,
 )
+from server.domain.egress_sources import RoomSource
+from server.domain.recording import Recording
 from server.egress.journal import Footage, PartBegun, Reported
 from server.ids import JobId, ProjectId
 from server.ports.recorder import Active, Measured

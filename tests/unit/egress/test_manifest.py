@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.domain.egress import ParticipantSource, Source, TrackSource, WebSource
+from server.domain.egress_sources import ParticipantSource, Source, TrackSource, WebSource
 from server.egress.journal import Reported
 from server.egress.manifest import (
     ManifestObject,

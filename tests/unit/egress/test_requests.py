@@ -9,18 +9,14 @@ import pytest
 from google.protobuf import json_format
 from livekit.protocol import egress as pb
 
-from server.domain.egress import (
-    AudioEncoding,
+from server.domain.egress import AudioEncoding, EgressPlan, EgressSecrets, StorageChoice, VideoEncoding
+from server.domain.egress_sources import (
     AudioRoute,
-    EgressPlan,
-    EgressSecrets,
     MediaSource,
     ParticipantSource,
     RoomSource,
-    StorageChoice,
     TrackCompositeSource,
     TrackSource,
-    VideoEncoding,
     WebSource,
 )
 from server.domain.json_form import from_json, to_json

@@ -7,16 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from server.domain.egress import (
-    Destination,
-    Egress,
-    EgressStatus,
-    Orders,
-    Outputs,
-    Results,
-    StreamStatus,
-    TrackSource,
-)
+from server.domain.egress import Destination, Egress, EgressStatus, Orders, Outputs, Results, StreamStatus
+from server.domain.egress_sources import TrackSource
 from server.egress.steering import (
     Command,
     ending,

@@ -8,7 +8,7 @@ import pytest
 
 from adapters.recorder.members import Member, Publication, in_order
 from adapters.recorder.stage import Show, stage_of
-from server.domain.egress import (
+from server.domain.egress_sources import (
     AudioRoute,
     MediaSource,
     ParticipantSource,
