@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -28,11 +27,8 @@ from server.bootstrap import Bootstrapped, bootstrap
 from server.clock import Clock, SystemClock
 from server.conversion.handler import ConversionHandler, Workshop
 from server.conversion.leftovers import LeftoverSweep
-from server.domain.egress import EGRESS_KIND
-from server.domain.egress_load import TYPICAL_CORES
 from server.domain.media import MediaLimits
 from server.domain.objects import CapabilitySigner
-from server.domain.project import S3Config
 from server.domain.room_names import RoomNames
 from server.egress.auto import AutoEgressWatch
 from server.egress.board import OrdersBoard, StirringFeed
@@ -43,17 +39,17 @@ from server.egress.events import EgressEvents
 from server.egress.leftovers import EgressSweep
 from server.egress.recording_files import RecordingFiles
 from server.egress.room_egress_watch import RoomEgressWatch
-from server.egress.storage_choice import StorageChoices, StoragePolicy
+from server.egress.storage_choice import StorageChoices
 from server.egress_side import EgressBase, egress_side, egress_works
-from server.ids import ProjectId
-from server.jobs.engine import EngineOptions, LeaseJobEngine
+from server.jobs.engine import LeaseJobEngine
 from server.livekit import LiveKitSide, livekit_behind, open_livekit, request_reader
 from server.maintenance import Maintenance
 from server.observability.work_metrics import WorkMetrics
+from server.policies import conversion_policy, engine_options, storage_policy
 from server.ports.jobs import ChangeFeed, JobHandler
 from server.ports.rooms import RoomGateway
 from server.rooms.reconcile import Reconciler
-from server.services.conversions import ConversionPolicy, VideoConversions
+from server.services.conversions import VideoConversions
 from server.services.projects import Projects
 from server.services.webhooks import WebhookService
 from server.settings import Settings
@@ -61,10 +57,6 @@ from server.webhooks.livekit_events import LiveKitEgressEvents
 from server.webhooks.recorder import OutboxRecorder
 from server.webhooks.relay import RelayOptions, WebhookRelay
 from server.webhooks.schedule import RetrySchedule
-
-# The rest is for everything else that a worker does meanwhile.
-_CORES_FOR_EGRESS = 0.95
-_DELIVERIES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +164,7 @@ async def open_backend(
             recorder,
             clock,
             _feed(settings.database, board),
-            _engine_options(settings),
+            engine_options(settings),
             metrics=metrics,
         )
         fetcher = _fetcher(settings, guard, patience)
@@ -183,7 +175,7 @@ async def open_backend(
             settings, database.secret_box, http_url=local_url, follow_only=local_url is None
         )
         names = RoomNames(started.project_id)
-        egress_storage = StorageChoices(_storage_policy(settings))
+        egress_storage = StorageChoices(storage_policy(settings))
         egress_watchers = (EgressEvents(recorder, clock), LiveKitEgressEvents(relay.wake, clock))
 
         def control_of(rooms: RoomGateway) -> EgressControl:
@@ -220,7 +212,7 @@ async def open_backend(
             database=database,
             engine=engine,
             storage=storage,
-            policy=_storage_policy(settings),
+            policy=storage_policy(settings),
             control=livekit.control,
             board=board,
             source=behind,
@@ -272,7 +264,14 @@ async def open_backend(
                 "ProjectService": Projects(database, clock, on_key_revoked=forget_key),
                 "RoomService": livekit.rooms,
                 "VideoConversionService": VideoConversions(
-                    database, engine, storage, fetcher, spool, egress.files, _policy(settings), clock
+                    database,
+                    engine,
+                    storage,
+                    fetcher,
+                    spool,
+                    egress.files,
+                    conversion_policy(settings),
+                    clock,
                 ),
                 "WebhookService": WebhookService(
                     database, sender, clock, check_url=sender.check_url, wake=relay.wake
@@ -358,50 +357,3 @@ def _signer(keyring: str) -> CapabilitySigner:
     # Each key of the ring signs under its own derivation, so that a rotation keeps old addresses valid.
     keys = [item.partition(":")[2].strip() for item in keyring.split(",") if item.strip()]
     return CapabilitySigner([hashlib.sha256(key.encode()).digest() for key in keys])
-
-
-def _engine_options(settings: Settings) -> EngineOptions:
-    limits: dict[str, float] = {
-        EGRESS_KIND: settings.egress_cores or _CORES_FOR_EGRESS * (os.cpu_count() or 1)
-    }
-    if settings.conversion_concurrency:
-        limits[ConversionHandler.kind] = settings.conversion_concurrency
-    return EngineOptions(
-        concurrency=limits | {delivery_kind(settings.data_dir / "egress"): _DELIVERIES_AT_ONCE},
-        weight_of=lambda job: job.spec.get("cores", 1.0) if job.kind == EGRESS_KIND else 1.0,
-        typical_weight={EGRESS_KIND: TYPICAL_CORES},
-        offered=(EGRESS_KIND,),
-        endless=(EGRESS_KIND,),
-        lease_sec=settings.lease_sec,
-    )
-
-
-def _policy(settings: Settings) -> ConversionPolicy:
-    return ConversionPolicy(
-        operator_s3=_operator_s3(settings),
-        local_fallback=settings.storage_fallback == "local",
-        bootstrap_project_id=ProjectId(settings.bootstrap_project_id),
-        max_upload_bytes=settings.max_upload_bytes,
-    )
-
-
-def _storage_policy(settings: Settings) -> StoragePolicy:
-    return StoragePolicy(
-        operator_s3=_operator_s3(settings),
-        local_fallback=settings.storage_fallback == "local",
-        bootstrap_project_id=ProjectId(settings.bootstrap_project_id),
-    )
-
-
-def _operator_s3(settings: Settings) -> S3Config | None:
-    if not settings.s3_bucket:
-        return None
-    return S3Config(
-        bucket=settings.s3_bucket,
-        region=settings.s3_region,
-        endpoint=settings.s3_endpoint or "",
-        prefix=settings.s3_prefix,
-        access_key=settings.s3_access_key.get_secret_value() if settings.s3_access_key else "",
-        secret_key=settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else "",
-        cdn_url=settings.s3_cdn_url or "",
-    )

@@ -94,6 +94,16 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = Field(None, description="Access key id.")
     s3_secret_key: SecretStr | None = Field(None, description="Secret access key.")
     s3_cdn_url: str | None = Field(None, description="Base address given out instead of the raw S3 address.")
+    backup_s3_bucket: str | None = Field(
+        None, description="Bucket that takes recordings whose own storage refuses them again and again."
+    )
+    backup_s3_region: str = Field("auto", description="Its region.")
+    backup_s3_endpoint: str | None = Field(
+        None, description="Address of an S3-compatible service; default AWS."
+    )
+    backup_s3_prefix: str = Field("", description="Key prefix in that bucket.")
+    backup_s3_access_key: SecretStr | None = Field(None, description="Access key id.")
+    backup_s3_secret_key: SecretStr | None = Field(None, description="Secret access key.")
     storage_fallback: Literal["local", "none"] = Field(
         "local",
         description="`local`: the data directory takes output that has no other place; `none`: that is a 400.",
@@ -256,6 +266,7 @@ def _check_together(settings: Settings) -> None:
         ("livekit_api_key", "livekit_api_secret"),
         ("bootstrap_livekit_api_key", "bootstrap_livekit_api_secret"),
         ("s3_access_key", "s3_secret_key"),
+        ("backup_s3_access_key", "backup_s3_secret_key"),
     )
     for name, partner in pairs:
         if getattr(settings, name) is not None and getattr(settings, partner) is None:
