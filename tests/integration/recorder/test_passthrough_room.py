@@ -21,7 +21,8 @@ from adapters.passthrough.one_track import OneTrack
 from adapters.passthrough.room import Room
 from adapters.passthrough.timeline import read_timelines
 from adapters.recorder.process import RecorderPool
-from server.domain.egress import Encoding, RoomTracksSource, TrackSource
+from server.domain.egress import Encoding
+from server.domain.egress_sources import RoomTracksSource, TrackSource
 from server.ports.recorder import Active, Broke, Ended, Finish, Measured, RecorderPlan, TrackSeen
 from tests.conftest import Eventually
 from tests.integration.recorder.stage import Footage, plan_for, recording
@@ -204,7 +205,8 @@ async def test_lost_packets_are_asked_for_again(
     assert network.lost > 2
     assert last.dropped == 0
     footage = Footage.read(tmp_path / "part-000.mp4")
-    assert_in_order(footage.numbers())
+    # The publisher's first pictures are too coarse to read.
+    assert_in_order(footage.numbers()[3:])
     assert len(footage.lumas) == last.composed
 
 
