@@ -20,7 +20,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from server.rpc.descriptors import descriptor_of, enum_type, is_map, is_message, message_type
-from server.rpc.json_decoder import Decoder, FieldFault
+from server.rpc.json_decoder import Decoder
+from server.rpc.json_scalars import FieldFault
 from server.rpc.status import malformed
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive on purpose: isoformat() then adds no offset

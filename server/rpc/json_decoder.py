@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,8 +12,16 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from generated.baxcloud.v1 import options_pb2
-from server.errors import ServiceError, invalid
 from server.rpc.descriptors import descriptor_of, enum_type, is_map, is_message, message_type, option
+from server.rpc.json_scalars import (
+    FieldFault,
+    boolean,
+    bytes_of,
+    integer,
+    number,
+    number_or_text,
+    string,
+)
 from server.rpc.validation import camel_case, enum_text
 
 # A level of JSON is up to three of protobuf, whose parsers stop at 100.
@@ -33,26 +38,8 @@ _INTS: dict[int, tuple[int, int]] = {
     FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
     FieldDescriptor.TYPE_FIXED64: (0, 2**64 - 1),
 }
-_INTEGER = re.compile(r"-?[0-9]{1,20}")
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class FieldFault(Exception):
-    """A wrong value; the path grows while the error travels outwards."""
-
-    def __init__(self, text: str, path: str = "") -> None:
-        super().__init__(text)
-        self.text = text
-        self.path = path
-
-    def below(self, step: str) -> FieldFault:
-        joint = "." if self.path and not self.path.startswith("[") else ""
-        return FieldFault(self.text, f"{step}{joint}{self.path}")
-
-    def as_error(self) -> ServiceError:
-        return invalid(self.path or "body", self.text)
 
 
 Set = Callable[[Message, Any], None]
@@ -208,77 +195,20 @@ class Decoder:
     def _converter(self, field: FieldDescriptor) -> Callable[[Any], Any]:
         kind = field.type
         if kind == FieldDescriptor.TYPE_STRING:
-            return _string
+            return string
         if kind == FieldDescriptor.TYPE_BOOL:
-            return _boolean
+            return boolean
         if kind == FieldDescriptor.TYPE_ENUM:
             return _enum(field)
         if kind == FieldDescriptor.TYPE_BYTES:
-            return _bytes
+            return bytes_of
         if kind in _INTS:
             low, high = _INTS[kind]
             text_allowed = self._strings_as_numbers or high > 2**32
             return lambda value: integer(value, low, high, text_allowed=text_allowed)
         if self._strings_as_numbers:
-            return _number_or_text
+            return number_or_text
         return number
-
-
-def integer(value: Any, low: int, high: int, *, text_allowed: bool) -> int:
-    """An integer in range; `5.0` is one, `true` is not."""
-    if text_allowed and isinstance(value, str) and _INTEGER.fullmatch(value):
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise FieldFault("must be an integer")
-    if not low <= value <= high:
-        raise FieldFault(f"must be between {low} and {high}")
-    return value
-
-
-def number(value: Any) -> float:
-    """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise FieldFault("must be a number")
-    try:
-        found = float(value)
-    except OverflowError:
-        found = math.inf
-    if not math.isfinite(found):
-        raise FieldFault("must be a finite number")
-    return found
-
-
-def number_from_text(text: str) -> float:
-    """A number as JSON writes it and nothing else: no `1_000`, ` 1`, `nan`."""
-    if not _NUMBER.fullmatch(text) or len(text) > 400:
-        raise FieldFault("must be a number")
-    return number(float(text))
-
-
-def _number_or_text(value: Any) -> float:
-    return number_from_text(value) if isinstance(value, str) else number(value)
-
-
-def _string(value: Any) -> str:
-    if not isinstance(value, str):
-        raise FieldFault("must be a string")
-    return value
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise FieldFault("must be true or false")
-    return value
-
-
-def _bytes(value: Any) -> bytes:
-    try:
-        text = _string(value).replace("-", "+").replace("_", "/")
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise FieldFault("must be base64 text") from None
 
 
 # The seed's names for what LiveKit's proto calls IMAGE_SUFFIX_… (B-40).

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from server.errors import Code, ServiceError, invalid
 from server.rpc.descriptors import descriptor_of, field_named, is_message, message_type
 from server.rpc.json_codec import REST_JSON
-from server.rpc.json_decoder import FieldFault, number_from_text
+from server.rpc.json_scalars import FieldFault, number_from_text
 from server.rpc.registry import Binding, Method, RegistryError
 from server.rpc.status import malformed
 

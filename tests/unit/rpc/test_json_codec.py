@@ -17,7 +17,8 @@ from server.rpc.json_codec import REST_JSON, TWIRP_JSON, dumps, loads
 from server.rpc.json_decoder import DEEPEST
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-DOUBLE = st.floats(allow_nan=False, allow_infinity=False)
+# The sign of zero means nothing, and does not travel.
+DOUBLE = st.floats(allow_nan=False, allow_infinity=False).map(lambda value: value + 0.0)
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | DOUBLE | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
