@@ -153,7 +153,8 @@ class VideoFile:
         packet.pts = packet.dts = position
         packet.is_keyframe = frame.key
         self._output.mux_one(packet)
-        self._position = position + max(0, position - self._last if self._last >= 0 else 0)
+        # As long as the one before, but what follows a mute is no longer than others.
+        self._position = position + min(position - self._last, VIDEO_CLOCK // 10) * (self._last >= 0)
         self._last = position
         return True
 

@@ -164,7 +164,7 @@ async def test_a_muted_picture_goes_on_where_it_is_in_time(
     numbers = footage.numbers()
     assert None not in numbers
     expected = [footage.times[0] + (number - numbers[0]) / 20 for number in numbers if number and numbers[0]]
-    assert all(abs(time - due) < 0.4 for time, due in zip(footage.times, expected, strict=True))
+    assert all(abs(time - due) < 0.25 for time, due in zip(footage.times, expected, strict=True))
     assert max(later - earlier for earlier, later in itertools.pairwise(footage.times)) > 1.0
 
 
@@ -403,7 +403,7 @@ async def test_a_broken_connection_leaves_a_gap_in_one_file(
     numbers = [number or 0 for number in footage.numbers()]
     assert 0 not in numbers
     expected = [footage.times[0] + (number - numbers[0]) / 20 for number in numbers]
-    assert all(abs(time - due) < 0.4 for time, due in zip(footage.times, expected, strict=True))
+    assert all(abs(time - due) < 0.25 for time, due in zip(footage.times, expected, strict=True))
     assert footage.times[-1] > 3.0
 
 
