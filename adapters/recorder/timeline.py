@@ -26,6 +26,9 @@ HOLD_SEC = 0.075
 # Later than this is no hiccup: the machine stood still, and time is left out rather than made up for.
 _STALL_SEC = 2.0
 _AUDIO_ONLY_RATE = 50
+# Up to here the pictures that were due are still at hand, and composing them costs the least of a frame's time: the
+# lag is made up for without leaving anything out.
+_LATE_SEC = 0.15
 # On a machine that is too slow the picture still moves.
 _MAX_REPEATS = 2
 
@@ -156,7 +159,7 @@ class Timeline:
             if now - due > _STALL_SEC:
                 self._leave_out(now - due, "STALLED")
                 continue
-            self._emit(due, late=now - due > 1 / self._rate)
+            self._emit(due, late=now - due > _LATE_SEC)
 
     def _wait_out_cut(self) -> None:
         self._goes_on.wait()

@@ -83,7 +83,7 @@ def test_every_number_once_with_its_sound() -> None:
 
 
 def test_what_is_late_is_repeated_and_counted() -> None:
-    notes = Notes(40, slow=lambda number: 0.15 if number == 10 else 0.0)
+    notes = Notes(60, slow=lambda number: 0.35 if number == 10 else 0.0)
     line = run(notes, Canvas())
     assert line.counts.repeated >= 2
     assert [number for _, number in notes.frames] == list(range(len(notes.frames)))
@@ -91,8 +91,17 @@ def test_what_is_late_is_repeated_and_counted() -> None:
     assert pictures[10] is pictures[11]
 
 
+def test_a_short_lag_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every picture that was due is shown in its turn."""
+    monkeypatch.setattr(timeline, "_LATE_SEC", 1.5)
+    notes = Notes(40, slow=lambda number: 0.2 if number == 10 else 0.0)
+    line = run(notes, Canvas())
+    assert line.counts.repeated == 0
+    assert len({id(frame) for frame, _ in notes.frames}) == len(notes.frames)
+
+
 def test_a_machine_that_is_too_slow_still_shows_something_new() -> None:
-    notes = Notes(20, slow=lambda _: 0.03)
+    notes = Notes(60, slow=lambda _: 0.03)
     run(notes, Canvas())
     pictures = [frame for frame, _ in notes.frames]
     assert len({id(one) for one in pictures}) >= len(pictures) // 3
