@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from adapters.storage.cloud import CloudStore
+from adapters.storage.cloud_client import CloudOptions, open_cloud
 from adapters.storage.local import LocalObjects
 from adapters.storage.s3 import S3Store
 from adapters.storage.s3_client import AddressGuard, S3Clients, S3Options
@@ -10,13 +12,26 @@ from server.ports.storage import ObjectStore, StorageTarget
 
 
 class Storage:
-    """`ObjectStorage` over `LocalObjects` and boto3. `guard` vets the endpoints of untrusted targets."""
+    """`ObjectStorage` over `LocalObjects`, boto3 and obstore. `guard` vets endpoints and proxies of untrusted targets."""
 
-    def __init__(self, local: LocalObjects, *, guard: AddressGuard, options: S3Options | None = None) -> None:
+    def __init__(
+        self,
+        local: LocalObjects,
+        *,
+        guard: AddressGuard,
+        options: S3Options | None = None,
+        cloud: CloudOptions | None = None,
+    ) -> None:
         self._local = local
+        self._guard = guard
+        self._cloud = cloud or CloudOptions()
         self._clients = S3Clients(guard, options or S3Options())
 
     async def open(self, target: StorageTarget) -> ObjectStore:
+        if target.cloud is not None:
+            guard = None if target.trusted else self._guard
+            client = await open_cloud(target.cloud, self._cloud, guard=guard)
+            return CloudStore(client, target.prefix, self._cloud)
         if target.s3 is None:
             return self._local.store(target)
         if not target.trusted:

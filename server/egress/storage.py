@@ -16,7 +16,16 @@ from server.domain.objects import content_type, normalise_prefix
 from server.domain.project import S3Config
 from server.egress.storage_choice import StorageChoices, StoragePolicy
 from server.ports.jobs import JobRun
-from server.ports.storage import ObjectExtras, ObjectStorage, ObjectStore, StorageError, StorageTarget
+from server.ports.storage import (
+    AzureContainer,
+    GcsBucket,
+    ObjectExtras,
+    ObjectStorage,
+    ObjectStore,
+    Proxy,
+    StorageError,
+    StorageTarget,
+)
 from server.ports.unit_of_work import Database
 
 _NAMES: Mapping[str, str] = {
@@ -91,9 +100,9 @@ class EgressStorages:
             async with self._database.read() as tx:
                 target = await self._choices.target(tx, egress.project_id, scope_of(egress.id), choice)
             return await self._opened(target, "S3" if target.s3 else "Local", choice, egress)
-        if choice.backend not in ("s3", "alioss"):
-            name = _NAMES.get(choice.backend, choice.backend)
-            raise StorageError(f"{name} storage is not supported by this server", retryable=False)
+        if choice.backend in ("gcp", "azure"):
+            target = replace(_target(egress, None, "", trusted=False), cloud=own_cloud(choice))
+            return await self._opened(target, _NAMES[choice.backend], choice, egress)
         target = replace(
             _target(egress, own_s3(choice.config), "", trusted=False),
             session_token=str(choice.config.get("session_token") or ""),
@@ -151,6 +160,27 @@ def own_s3(config: Mapping[str, Any]) -> S3Config:
         endpoint=endpoint,
         access_key=str(config.get("access_key") or ""),
         secret_key=str(config.get("secret") or ""),
+    )
+
+
+def own_cloud(choice: StorageChoice) -> GcsBucket | AzureContainer:
+    """The storage of one request, from the fields of LiveKit's `GCPUpload` or `AzureBlobUpload` (LK-104 … LK-109)."""
+    given = {name: value for name, value in choice.config.items() if isinstance(value, str)}
+    if choice.backend == "azure":
+        return AzureContainer(
+            account=given.get("account_name", ""),
+            container=given.get("container_name", ""),
+            account_key=given.get("account_key", ""),
+        )
+    proxy = dict(choice.config.get("proxy") or {})
+    return GcsBucket(
+        bucket=given.get("bucket", ""),
+        credentials=given.get("credentials", ""),
+        proxy=Proxy(
+            str(proxy.get("url") or ""), str(proxy.get("username") or ""), str(proxy.get("password") or "")
+        )
+        if proxy
+        else None,
     )
 
 

@@ -21,10 +21,37 @@ class ObjectExtras:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxy:
+    """A web proxy in front of a storage; `url` is `http://` or `https://` (LK-134 … LK-136)."""
+
+    url: str
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GcsBucket:
+    """A bucket of Google Cloud Storage; `credentials` is the JSON text of a service account's key."""
+
+    bucket: str
+    credentials: str = field(repr=False)
+    proxy: Proxy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AzureContainer:
+    """A container of Azure's Blob Storage."""
+
+    account: str
+    container: str
+    account_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class StorageTarget:
     """Where one job writes.
 
-    `s3` None means the data directory. `scope` is the job (or recording) id: in the data directory its objects live in
+    `s3` None means the data directory, unless there is a `cloud`. `scope` is the job (or recording) id: in the data directory its objects live in
     a folder of their own. `prefix` is normalised (`""` or `a/b/`, B-34). `trusted` skips the address guard, for
     endpoints that the operator configured (design section 13). `session_token` belongs to temporary S3 keys; `path_style`
     None lets the endpoint decide whether the bucket stands in the host or in the path.
@@ -38,6 +65,7 @@ class StorageTarget:
     session_token: str = field(default="", repr=False)
     path_style: bool | None = None
     extras: ObjectExtras = ObjectExtras()
+    cloud: GcsBucket | AzureContainer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,5 +129,8 @@ class ObjectStore(Protocol):
 
 class ObjectStorage(Protocol):
     async def open(self, target: StorageTarget) -> ObjectStore:
-        """Raise ServiceError invalid_argument (field `s3Config.endpoint`) when the guard refuses the endpoint."""
+        """Raise ServiceError invalid_argument (field `s3Config.endpoint`) when the guard refuses the endpoint.
+
+        Raise StorageError for a `cloud` that can't be used: what is wrong with it, or what is not installed.
+        """
         ...

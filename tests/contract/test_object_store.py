@@ -1,10 +1,12 @@
-"""The ObjectStore contract over the data directory, moto and a real S3 server."""
+"""The ObjectStore contract over the data directory, moto, a real S3 server, Azure's emulator and GCP's XML API."""
 
 from __future__ import annotations
 
 import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -12,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from starlette.applications import Starlette
 
+from adapters.storage.cloud_client import CloudOptions
 from adapters.storage.local import LocalObjects
 from adapters.storage.s3_client import S3Options
 from adapters.storage.storage import Storage
@@ -21,6 +24,7 @@ from server.domain.project import S3Config
 from server.ids import ProjectId
 from server.ports.storage import ObjectStore, StorageError, StorageTarget
 from server.transports.objects import object_routes
+from tests.servers.cloud import Azurite, GcsLike, azurite_server, gcs_server
 from tests.servers.http import bound_socket, fetch, serving
 from tests.servers.moto import moto_server
 from tests.servers.s3 import S3Server, free_port
@@ -33,19 +37,33 @@ ODD_KEY = "a folder/naïve – 日本 +&?#%.ts"
 Open = Callable[..., Awaitable[ObjectStore]]
 
 
-# versitygw is built on first use, which takes minutes.
+Backend = S3Server | Azurite | GcsLike | None
+_SERVERS: dict[str, Callable[[Path], AbstractContextManager[Backend]]] = {
+    "moto": moto_server,
+    "versitygw": versitygw_server,
+    "azure": azurite_server,
+    "gcs": gcs_server,
+}
+# versitygw is built and Azurite installed on first use, which takes minutes.
+_SLOW = pytest.mark.timeout(1000)
+
+
 @pytest.fixture(
-    scope="module", params=["local", "moto", pytest.param("versitygw", marks=pytest.mark.timeout(1000))]
+    scope="module",
+    params=[
+        "local",
+        "moto",
+        pytest.param("versitygw", marks=_SLOW),
+        pytest.param("azure", marks=_SLOW),
+        "gcs",
+    ],
 )
-def backend(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[S3Server | None]:
+def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "local":
         yield None
     else:
-        start = moto_server if request.param == "moto" else versitygw_server
-        with start(folder) as server:
+        with _SERVERS[request.param](folder) as server:
             yield server
 
 
@@ -53,23 +71,30 @@ async def unguarded(url: str) -> None:
     return None
 
 
-def make_storage(root: Path, public_url: str, options: S3Options) -> tuple[Storage, LocalObjects]:
+def make_storage(
+    root: Path, public_url: str, options: S3Options, cloud: CloudOptions | None = None
+) -> tuple[Storage, LocalObjects]:
     signer = CapabilitySigner([b"test key"])
     local = LocalObjects(root / "objects", public_url=public_url, signer=signer, clock=SystemClock())
-    return Storage(local, guard=unguarded, options=options), local
+    return Storage(local, guard=unguarded, options=options, cloud=cloud), local
 
 
 @pytest.fixture
-async def open_store(backend: S3Server | None, tmp_path: Path) -> AsyncIterator[Open]:
+async def open_store(backend: Backend, tmp_path: Path) -> AsyncIterator[Open]:
     """Opens stores over one fresh bucket (or data directory); parts are 8 MiB."""
     listener = bound_socket()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    storage, local = make_storage(tmp_path, url, S3Options(part_size=8 * MIB, read_timeout=20))
+    cloud = backend.options if isinstance(backend, Azurite | GcsLike) else None
+    storage, local = make_storage(tmp_path, url, S3Options(part_size=8 * MIB, read_timeout=20), cloud)
     bucket = backend.new_bucket() if backend else ""
 
     async def open_store(prefix: str = "", **changes: str) -> ObjectStore:
-        s3 = backend.config(**({"bucket": bucket} | changes)) if backend else None
-        return await storage.open(StorageTarget(PROJECT, "cmjob", s3, prefix))
+        target = StorageTarget(PROJECT, "cmjob", prefix=prefix)
+        if isinstance(backend, S3Server):
+            target = replace(target, s3=backend.config(**({"bucket": bucket} | changes)))
+        elif backend is not None:
+            target = replace(target, cloud=backend.place(**({"bucket": bucket} | changes)))
+        return await storage.open(target)
 
     async with serving(Starlette(routes=object_routes(local)), listener):
         yield open_store
@@ -188,12 +213,10 @@ async def test_large_file_in_parts_with_bounded_memory(open_store: Open, tmp_pat
     assert await store.get_bytes("recording.mp4") == source.read_bytes()
 
 
-async def test_large_files_leave_no_open_parts(
-    backend: S3Server | None, open_store: Open, tmp_path: Path
-) -> None:
+async def test_large_files_leave_no_open_parts(backend: Backend, open_store: Open, tmp_path: Path) -> None:
     """Row 35: parts that a killed worker left open are gone once the same key is written again."""
-    if backend is None:
-        pytest.skip("the data directory has no multipart uploads")
+    if not isinstance(backend, S3Server):
+        pytest.skip("only S3 can list them, and the data directory has none")
     store = await open_store()
     bucket = urlsplit(store.url("x")).path.split("/")[1]
     client = backend.client()
@@ -225,9 +248,9 @@ async def test_presigned_address_fetches(open_store: Open) -> None:
     assert (part.status, part.body) == (206, b"234")
 
 
-async def test_presigned_address_expires(backend: S3Server | None, open_store: Open) -> None:
+async def test_presigned_address_expires(backend: Backend, open_store: Open) -> None:
     """A presigned address is refused with 403 after its time."""
-    if backend is not None and "moto" in backend.access_key:
+    if isinstance(backend, GcsLike) or (isinstance(backend, S3Server) and "moto" in backend.access_key):
         pytest.skip("moto does not check the expiry of presigned addresses")
     store = await open_store()
     await store.put_bytes("a.ts", b"x", content_type="video/mp2t")
@@ -249,8 +272,8 @@ async def test_parallel_puts(open_store: Open) -> None:
 
 
 @pytest.fixture
-def server(backend: S3Server | None) -> S3Server:
-    if backend is None:
+def server(backend: Backend) -> S3Server:
+    if not isinstance(backend, S3Server):
         pytest.skip("about S3 only")
     return backend
 

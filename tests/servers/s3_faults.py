@@ -111,11 +111,12 @@ class FaultProxy:
         kept = [line for line in head[:-4].split(b"\r\n") if not line.lower().startswith(dropped)]
         kept += [] if self.keeps_host else [b"Host: " + parts.netloc.encode()]
         kept += [b"Connection: close"]
-        writer.write(b"\r\n".join([*kept, b"", b""]) + body)
-        await writer.drain()
-        answer = await reader.read()
-        writer.close()
-        return answer
+        try:
+            writer.write(b"\r\n".join([*kept, b"", b""]) + body)
+            await writer.drain()
+            return await reader.read()
+        finally:
+            writer.close()
 
 
 @contextlib.asynccontextmanager
