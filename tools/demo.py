@@ -21,8 +21,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tools.demo_inbox import TourFailed
 from tools.demo_rooms import people_in_rooms
-from tools.demo_tour import DemoServer, Tour, TourFailed
+from tools.demo_tour import DemoServer, Tour
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("BAX_DATA_DIR") or ROOT / ".bax").absolute()

@@ -10,8 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -21,7 +20,6 @@ from urllib.parse import quote
 
 import aiohttp
 import grpc
-from aiohttp import web
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.syntax import Syntax
@@ -36,12 +34,12 @@ from generated.baxcloud.v1.video_conversion_twirp import AsyncVideoConversionSer
 from server.bootstrap import ADMIN_TOKEN_FILE
 from server.rpc.json_codec import REST_JSON
 from server.webhooks.verification import verify_body
+from tools.demo_inbox import Inbox, TourFailed, opened_inbox
 from tools.demo_recording import RecordingFailed, record, shown_manifest
 from tools.demo_rooms import (
     ROOM,
     ROOM_EVENTS,
     Call,
-    Delivery,
     People,
     RoomFailed,
     all_came,
@@ -57,11 +55,6 @@ from tools.demo_rooms import (
 CLIP_SEC = 10
 FORMATS = ("360p", "480p", "720p")
 JOB_TIMEOUT_SEC = 180
-WEBHOOK_TIMEOUT_SEC = 30
-
-
-class TourFailed(Exception):
-    """Something that the tour shows is not so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,33 +72,6 @@ class DemoServer:
         return {"authorization": f"Bearer {self.api_key}", "x-project-id": self.project_id}
 
 
-@dataclass(slots=True)
-class Inbox:
-    """The receiver of the tour: serves the clip and takes webhooks."""
-
-    address: str
-    received: list[Delivery] = field(default_factory=list)
-    arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
-
-    async def wait_for(self, event: str, job_id: str) -> Delivery:
-        def found() -> list[Delivery]:
-            return self.about(lambda one: one["event"] == event and one["data"].get("jobId") == job_id)
-
-        await self.wait_until(lambda: bool(found()), event)
-        return found()[0]
-
-    def about(self, wanted: Callable[[dict[str, Any]], bool]) -> list[Delivery]:
-        """What came so far and whose envelope is wanted, in the order it came."""
-        return [(headers, body) for headers, body in self.received if wanted(json.loads(body))]
-
-    async def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        try:
-            async with asyncio.timeout(WEBHOOK_TIMEOUT_SEC), self.arrived:
-                await self.arrived.wait_for(condition)
-        except TimeoutError:
-            raise TourFailed(f"no webhook {what} came within {WEBHOOK_TIMEOUT_SEC} s") from None
-
-
 class Tour:
     """Runs once; raises TourFailed at the first thing that is not as it should be."""
 
@@ -119,7 +85,10 @@ class Tour:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="bax-demo-") as folder:
             clip = await self._make_clip(Path(folder))
-            async with aiohttp.ClientSession(headers=self._server.headers) as http, _inbox(clip) as inbox:
+            async with (
+                aiohttp.ClientSession(headers=self._server.headers) as http,
+                opened_inbox(clip) as inbox,
+            ):
                 hook = await self._register_webhook(http, inbox)
                 try:
                     job = await self._convert_by_url(http, f"{inbox.address}/clip.mp4")
@@ -374,30 +343,6 @@ class Tour:
 
     def _say(self, text: str) -> None:
         self._console.print(f"  {text}", soft_wrap=True)
-
-
-@asynccontextmanager
-async def _inbox(clip: Path) -> AsyncIterator[Inbox]:
-    async def hook(request: web.Request) -> web.Response:
-        body = await request.read()
-        async with inbox.arrived:
-            inbox.received.append((request.headers, body))
-            inbox.arrived.notify_all()
-        return web.Response()
-
-    async def video(_: web.Request) -> web.FileResponse:
-        return web.FileResponse(clip)
-
-    app = web.Application()
-    app.add_routes([web.post("/hook", hook), web.get("/clip.mp4", video)])
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    inbox = Inbox(f"http://127.0.0.1:{runner.addresses[0][1]}")
-    try:
-        yield inbox
-    finally:
-        await runner.cleanup()
 
 
 async def _run(*command: str) -> str:
