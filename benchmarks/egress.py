@@ -121,7 +121,7 @@ async def _turns(
         turns.pss.append(take.pss)
         turns.on_time.append(take.on_time)
         shown = await asyncio.to_thread(read, take.file, {"": tile})
-        turns.uneven.append(unevenness(shown.numbers[""], sent))
+        turns.uneven.append(unevenness(shown.numbers[""][FPS:], sent))
         turns.constant = turns.constant and shown.is_constant(FPS)
         forget(take)
     frames.unlink()
