@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from server.cli.check import Check
@@ -149,6 +150,7 @@ def _optional(settings: Settings) -> list[Check]:
     return [
         *(_bundle(*bundle) for bundle in _BUNDLES),
         *livekit_checks(settings),
+        _cloud(),
         Check(
             "vision models",
             models.is_dir() and any(models.iterdir()),
@@ -162,6 +164,15 @@ def _optional(settings: Settings) -> list[Check]:
         _binary("chromium", "for the tests", "apt-get install chromium", also=_chromes()),
         _binary("chromedriver", "for the tests", "apt-get install chromium-driver"),
     ]
+
+
+def _cloud() -> Check:
+    purpose = "for storage in GCP and Azure"
+    try:
+        found = version("obstore")
+    except PackageNotFoundError:
+        return Check("obstore", False, purpose, remedy="pip install baxcloud[cloud]")
+    return Check("obstore", True, f"{purpose}, {found}")
 
 
 def _bundle(name: str, file: str, page: str) -> Check:

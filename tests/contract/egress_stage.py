@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from adapters.db.tables import deliveries, events
 from adapters.db.unit_of_work import SqlDatabase
+from adapters.storage.cloud_client import CloudOptions
 from adapters.storage.local import LocalObjects
 from adapters.storage.s3_client import S3Options
 from adapters.storage.storage import Storage
@@ -231,6 +232,7 @@ class EgressStage:
     eventually: Eventually
     backup: S3Config | None = None
     s3_options: S3Options | None = None
+    cloud_options: CloudOptions | None = None
     muxer: RecordingMuxer = field(default_factory=ScriptedMuxer)
     clock: SystemClock = field(default_factory=SystemClock)
     rooms: OpenRooms = field(default_factory=OpenRooms)
@@ -254,7 +256,7 @@ class EgressStage:
         local = LocalObjects(
             self.files / "objects", public_url="http://127.0.0.1", signer=signer, clock=self.clock
         )
-        self.storage = Storage(local, guard=_unguarded, options=self.s3_options)
+        self.storage = Storage(local, guard=_unguarded, options=self.s3_options, cloud=self.cloud_options)
         policy = StoragePolicy(None, True, PROJECT, self.backup)
         storages = EgressStorages(self.database, self.storage, policy)
         self.engine = LeaseJobEngine(self.database, outbox, self.clock, _NoFeed())

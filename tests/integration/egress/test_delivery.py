@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,18 @@ from server.domain.egress import (
 )
 from server.domain.job import JobStatus
 from server.ports.recorder import Active, Joined, SegmentWritten
+from server.ports.storage import StorageTarget
 from tests.conftest import Eventually
-from tests.contract.egress_stage import EgressStage, at
+from tests.contract.egress_stage import PROJECT, EgressStage, at
+from tests.servers.cloud import (
+    ACCOUNT,
+    ACCOUNT_KEY,
+    Azurite,
+    GcsLike,
+    azurite_server,
+    gcs_server,
+    service_account,
+)
 from tests.servers.s3 import S3Server, free_port
 from tests.servers.s3_faults import Fault, FaultProxy, error, fault_proxy
 from tests.servers.versitygw import versitygw_server
@@ -219,13 +230,52 @@ async def test_refused_everywhere_it_says_so_and_keeps_the_file(
         await stage.close()
 
 
-async def test_clouds_that_are_not_supported_say_so(stage: EgressStage) -> None:
-    """B-92."""
-    egress = await captured(stage, StorageChoice("azure", {"account_key": "a-secret"}))
+@pytest.mark.parametrize("start", [azurite_server, gcs_server])
+async def test_a_requests_own_cloud(
+    database: SqlDatabase,
+    tmp_path: Path,
+    eventually: Eventually,
+    start: Callable[[Path], AbstractContextManager[Azurite | GcsLike]],
+) -> None:
+    """B-92, LK-104 … LK-109: whole at its place, then gone from the disk; LiveKit's manifest lies beside it."""
+    (tmp_path / "server").mkdir()
+    with start(tmp_path / "server") as server:
+        bucket = server.new_bucket()
+        stage = EgressStage(database, tmp_path / "data", eventually, cloud_options=server.options)
+        await stage.open()
+        egress = await captured(stage, cloud_choice(server, bucket), "x" * 11_000_000)
+        await stage.deliver()
+        done = await stage.becomes(egress, EgressStatus.COMPLETE)
+        (file,) = done.results.files
+        assert (file.filename, file.size) == ("calls/my-live-room.mp4", 11_000_000)
+        place = f"/{bucket}" if isinstance(server, Azurite) else f"{bucket}.storage.googleapis.com"
+        assert file.location.endswith(f"{place}/calls/my-live-room.mp4")
+        target = StorageTarget(PROJECT, "look", cloud=server.place(bucket))
+        store = await stage.storage.open(target)
+        assert [one.key for one in await store.list()] == [
+            f"calls/{egress.id}.json",
+            "calls/my-live-room.mp4",
+        ]
+        assert await store.get_bytes("calls/my-live-room.mp4") == b"x" * 11_000_000
+        assert not (stage.files / "egress" / egress.id).exists()
+        await stage.close()
+
+
+def cloud_choice(server: Azurite | GcsLike, bucket: str) -> StorageChoice:
+    """A request's storage as LiveKit's clients send it."""
+    if isinstance(server, GcsLike):
+        return StorageChoice("gcp", {"credentials": service_account(), "bucket": bucket})
+    keys = {"account_name": ACCOUNT, "account_key": ACCOUNT_KEY}
+    return StorageChoice("azure", {**keys, "container_name": bucket})
+
+
+async def test_a_cloud_without_keys_says_so(stage: EgressStage) -> None:
+    """LK-107 … LK-109: the server's own keys are not for whoever may send a request."""
+    egress = await captured(stage, StorageChoice("azure", {"account_name": "acc", "container_name": "calls"}))
     await stage.deliver()
     done = await stage.becomes(egress, EgressStatus.FAILED)
     assert done.failing is not None
-    assert "Azure storage is not supported by this server" in done.failing.message
+    assert "Azure container calls: account_name and account_key are required" in done.failing.message
 
 
 async def test_segments_wait_for_a_storage_that_is_away(
