@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from livekit import api
@@ -20,9 +21,10 @@ from starlette.routing import Route
 
 from adapters.web.programs import missing_programs
 from tests.conftest import Eventually
+from tests.e2e.browser import opened_page
 from tests.e2e.recording_stage import decoded
 from tests.people import People, Person
-from tests.servers.bax import BaxServer, bax_server
+from tests.servers.bax import ROOT, BaxServer, bax_server
 from tests.servers.http import bound_socket, serving
 from tests.servers.livekit import LiveKitServer
 from tests.servers.s3 import free_port
@@ -285,3 +287,38 @@ async def test_pages(hall: Hall) -> None:
         assert media.luma[-1].shape == (360, 640)
         # The page's red, and nothing of the browser around it.
         assert media.luma[-1].std() < 3
+
+
+@pytest.mark.skipif(not (ROOT / "web/vendor/hls.min.js").exists(), reason="hls.js is not bundled: make setup")
+async def test_a_live_playlist_plays_in_a_browser_while_it_runs(hall: Hall) -> None:
+    """Issue section 7 and 8: our player page shows the room while it is recorded."""
+    info = await hall.lk.egress.start_room_composite_egress(
+        pb.RoomCompositeEgressRequest(
+            room_name=hall.room,
+            layout="grid",
+            segment_outputs=[pb.SegmentedFileOutput(filename_prefix="live/{room_name}", segment_duration=1)],
+            advanced=ADVANCED,
+        )
+    )
+
+    async def address() -> str:
+        listed = await hall.lk.egress.list_egress(pb.ListEgressRequest(egress_id=info.egress_id))
+        return next((one.playlist_location for one in listed.items[0].segment_results), "")
+
+    playlist = await hall.eventually(address, within=40)
+    async with opened_page(f"{hall.server.url}/player/?src={quote(playlist, safe='')}") as page:
+
+        async def plays() -> bool:
+            seen = await page.value(
+                "(({currentTime, videoWidth, error}) => [currentTime, videoWidth, error && error.message])"
+                "(document.getElementById('video'))"
+            )
+            assert seen[2] is None
+            return bool(seen[0] > 1.0 and seen[1] == 640)
+
+        await hall.eventually(plays, within=40)
+        listed = await hall.lk.egress.list_egress(pb.ListEgressRequest(egress_id=info.egress_id))
+        assert listed.items[0].status == pb.EGRESS_ACTIVE
+    await hall.lk.egress.stop_egress(pb.StopEgressRequest(egress_id=info.egress_id))
+    ended = await hall.reaches(info.egress_id, pb.EGRESS_COMPLETE)
+    assert ended.segment_results[0].segment_count >= 2
