@@ -9,6 +9,7 @@ where the kernel has it).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -50,13 +51,21 @@ def main(argv: list[str]) -> None:
         hard = resource.getrlimit(kind)[1]
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (bound, bound))
-    os.nice(order["nice"])
+    _be_nice(order["nice"])
     if sys.platform == "linux":
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         abi = landlock_abi()
         if abi:
             _close_files(libc, abi, order, command=argv[2])
     os.execv(argv[2], argv[2:])  # noqa: S606 - this is what the wrapper is for
+
+
+def _be_nice(nice: int) -> None:
+    os.nice(nice)
+    # Where the kernel shares the processor between sessions first (autogroup), niceness means nothing to other sessions,
+    # and this is one of its own: recordings would be held up by conversions.
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as file:  # noqa: PTH123 - no more imports
+        file.write(str(nice))
 
 
 def landlock_abi() -> int:

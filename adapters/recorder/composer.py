@@ -70,6 +70,8 @@ class TrackComposer:
         )
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
+            # Among sessions, of which this is one, the kernel may count nothing but this.
+            Path(f"/proc/{process.pid}/autogroup").write_text(str(_NICE))
         try:
             return await _followed(process, order, on_progress)
         finally:

@@ -52,6 +52,27 @@ async def test_dies_with_its_parent(tmp_path: Path, eventually: Eventually) -> N
     await eventually(lambda: not alive(pid))
 
 
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel shares by process alone")
+async def test_yields_to_other_sessions(tmp_path: Path) -> None:
+    """A session of its own is scheduled as a group: its niceness must be that of the group, or recordings suffer."""
+    binary = fake_ffmpeg(tmp_path, _ENDLESS)
+    seen: list[str] = []
+    told = asyncio.Event()
+
+    async def look(line: str) -> None:
+        seen.append(Path(f"/proc/{int(line)}/autogroup").read_text())
+        told.set()
+
+    limits = Limits(nice=7)
+    running = asyncio.create_task(
+        run_guarded(lambda _fds: (binary,), cwd=tmp_path, files=Files(), limits=limits, on_stdout=look)
+    )
+    await told.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert seen[0].endswith("nice 7\n")
+
+
 async def test_cancelling_kills_the_whole_group(tmp_path: Path) -> None:
     """Cancellation returns only when the process and its children are gone, even if they ignore being asked."""
     binary = fake_ffmpeg(tmp_path, f"trap '' TERM\nsleep 600 &\necho $!\n{_ENDLESS}")
