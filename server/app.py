@@ -224,6 +224,7 @@ async def open_backend(
             allow_private_urls=settings.allow_private_urls,
             min_free_bytes=settings.min_free_bytes,
             max_sec=settings.egress_max_duration_sec,
+            ffmpeg=settings.ffmpeg,
             watchers=egress_watchers,
         )
         egress = egress_side(egress_base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ _MEDIA_PACKAGES = ("baxcloud", "av", "livekit", "aiortc")
 
 @dataclass(frozen=True, slots=True)
 class EgressBase:
-    """What egresses stand on. `folder` takes what is being recorded, one folder each."""
+    """What egresses stand on. `folder` takes what is being recorded, one folder each; `ffmpeg` is the operator's."""
 
     database: Database
     engine: JobEngine
@@ -63,6 +64,7 @@ class EgressBase:
     allow_private_urls: bool
     min_free_bytes: int
     max_sec: float
+    ffmpeg: Path | None = None
     watchers: Sequence[EgressWatcher] = ()
 
 
@@ -105,7 +107,7 @@ def egress_side(base: EgressBase) -> EgressSide:
 
 def egress_works(base: EgressBase) -> EgressWorks:
     """For workers. No recorder is started yet."""
-    recorders = RecorderPool()
+    recorders = RecorderPool(environment=_recorders_environment(base.ffmpeg))
     storages = EgressStorages(base.database, base.storage, base.policy)
     studio = Studio(
         database=base.database,
@@ -139,6 +141,11 @@ def egress_works(base: EgressBase) -> EgressWorks:
     )
     capture = EgressHandler(studio, base.engine, delivery_kind(base.folder))
     return EgressWorks((capture, DeliveryHandler(shipping), CompositionHandler(cutter)), recorders)
+
+
+def _recorders_environment(ffmpeg: Path | None) -> dict[str, str]:
+    """The setting may have come from a file, and a recorder, which streams SRT by it, reads no settings."""
+    return {**os.environ, **({"BAX_FFMPEG": str(ffmpeg)} if ffmpeg is not None else {})}
 
 
 def _versions() -> dict[str, str]:

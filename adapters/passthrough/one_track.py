@@ -278,8 +278,10 @@ def _sound(plan: RecorderPlan, report: Callable[[FromRecorder], None]) -> SoundS
     if plan.streams != "websocket":
         return None
     from adapters.passthrough.sound_stream import SoundStream
+    from adapters.recorder.streaming import stream_resolver
 
-    return SoundStream(plan.destinations, report)
+    resolve = stream_resolver(allow_private=plan.allow_private_urls)
+    return SoundStream(plan.destinations, report, resolve=resolve)
 
 
 def _refusal(track: Track, plan: RecorderPlan) -> Broke | None:

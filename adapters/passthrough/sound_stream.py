@@ -19,7 +19,7 @@ from adapters.passthrough.tape import Tape
 from adapters.recorder.encoders import Encoded
 from adapters.recorder.outputs.dial import trusted_context
 from adapters.recorder.outputs.streams import Streams
-from adapters.recorder.outputs.tcp import resolve_anything
+from adapters.recorder.outputs.tcp import Resolve
 from adapters.recorder.outputs.websocket import WebsocketLink
 from server.domain.egress import Destination
 from server.ports.recorder import FromRecorder
@@ -38,12 +38,21 @@ _TIME_BASE = Fraction(1, AUDIO_CLOCK)
 
 
 class SoundStream:
-    """S16LE, 48 kHz, stereo, silence where nothing came; `{"muted": …}` as text when that changes."""
+    """S16LE, 48 kHz, stereo, silence where nothing came; `{"muted": …}` as text when that changes.
 
-    def __init__(self, destinations: Sequence[Destination], report: Callable[[FromRecorder], None]) -> None:
+    `resolve` decides which addresses may be connected to.
+    """
+
+    def __init__(
+        self,
+        destinations: Sequence[Destination],
+        report: Callable[[FromRecorder], None],
+        *,
+        resolve: Resolve,
+    ) -> None:
         tls = trusted_context()
         self._streams = Streams(
-            lambda destination: WebsocketLink(destination.url, resolve=resolve_anything, tls=tls),
+            lambda destination: WebsocketLink(destination.url, resolve=resolve, tls=tls),
             report=report,
             begins_at_key=False,
             retries=False,

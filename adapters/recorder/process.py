@@ -29,7 +29,17 @@ _FAREWELL_SEC = 5.0
 # A recorder that joins its room has the processor to itself for so long, before the next one is made ready.
 _BREATH_SEC = 1.0
 # Nothing of the server's own settings, which hold its secrets. Chromium wants a home, the resolver its files.
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "LD_LIBRARY_PATH",
+    "BAX_FFMPEG",
+)
 # Dozens of threads allocate pictures: few arenas, as each keeps what was freed in it, and no fresh pages for each one.
 # The SDK's tasks only hand media to Python, one at a time: a second thread for them is woken for nothing.
 _TUNING = {
@@ -166,6 +176,7 @@ class RecorderPool:
         self._environment = dict(os.environ if environment is None else environment)
         self._spare: asyncio.Task[Recorder] | None = None
         self._wanted = asyncio.Event()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def warm_up(self, *, after_sec: float = 0.0) -> None:
@@ -177,7 +188,11 @@ class RecorderPool:
     async def start(self, plan: RecorderPlan) -> Recorder:
         """Raise RecorderDied when none can be started."""
         recorder = await self._take()
-        await recorder.send(plan)
+        try:
+            await recorder.send(plan)
+        except BaseException:
+            await recorder.kill()
+            raise
         self.warm_up(after_sec=_BREATH_SEC)
         return recorder
 
@@ -185,26 +200,32 @@ class RecorderPool:
         self._closed = True
         self._wanted.set()
         spare, self._spare = self._spare, None
-        if spare is None:
-            return
-        try:
-            recorder = await spare
-        except RecorderDied:
-            return
-        await recorder.dismiss()
+        if spare is not None:
+            await self._dismiss(spare)
+        await asyncio.gather(*self._leaving)
 
     async def _take(self) -> Recorder:
         spare, self._spare = self._spare, None
         self._wanted.set()
         if spare is not None:
             try:
-                recorder = await spare
+                # Shielded: whoever starts may be cancelled, and nobody would end what was half made.
+                recorder = await asyncio.shield(spare)
+            except asyncio.CancelledError:
+                leaving = asyncio.create_task(self._dismiss(spare), name="a spare too many")
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
+                raise
             except RecorderDied as death:
                 _log.warning(str(death))
             else:
                 if recorder.alive:
                     return recorder
         return await self._make()
+
+    async def _dismiss(self, spare: asyncio.Task[Recorder]) -> None:
+        with contextlib.suppress(RecorderDied):
+            await (await spare).dismiss()
 
     async def _make_soon(self, after_sec: float) -> Recorder:
         """At once when one is wanted meanwhile. Raise RecorderDied when none is needed any more."""
@@ -232,7 +253,11 @@ class RecorderPool:
         if self._nice:
             _be_nice(process.pid, self._nice)
         recorder = Recorder(process)
-        await recorder.until_ready()
+        try:
+            await recorder.until_ready()
+        except BaseException:
+            await recorder.kill()
+            raise
         return recorder
 
     def _child_environment(self) -> dict[str, str]:

@@ -288,7 +288,13 @@ async def test_a_sound_goes_to_a_websocket(
     listener, url = ear
     sids = await people.join(Person("ann", video=False), room)
     plan = plan_of(
-        livekit, room, tmp_path, sids["audio"], streams="websocket", destinations=(Destination("one", url),)
+        livekit,
+        room,
+        tmp_path,
+        sids["audio"],
+        streams="websocket",
+        destinations=(Destination("one", url),),
+        allow_private_urls=True,
     )
     async with recording(pool, plan) as run:
         await run.records(4.0)
@@ -312,12 +318,40 @@ async def test_a_sound_goes_to_a_websocket(
     assert [one.state for one in run.all(StreamReport)] == ["active", "finished"]
 
 
+async def test_a_websocket_on_a_private_address_is_not_spoken_to(
+    livekit: LiveKitServer,
+    people: People,
+    pool: RecorderPool,
+    room: str,
+    tmp_path: Path,
+    ear: tuple[Ear, str],
+) -> None:
+    """Design section 13: the guard looks at every connection to an address that came with an API key."""
+    listener, url = ear
+    sids = await people.join(Person("ann", video=False), room)
+    wanted = (Destination("one", url),)
+    plan = plan_of(livekit, room, tmp_path, sids["audio"], streams="websocket", destinations=wanted)
+    async with recording(pool, plan) as run:
+        ended = await run.hears(Ended)
+    assert ended.reason == "streams_failed"
+    assert run.all(StreamReport)[-1].error == "The destination's address cannot be reached."
+    assert not listener.kind
+
+
 async def test_a_websocket_that_refuses_ends_the_egress(
     livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
 ) -> None:
     sids = await people.join(Person("ann", video=False), room)
     nobody = Destination("one", "ws://127.0.0.1:9/")
-    plan = plan_of(livekit, room, tmp_path, sids["audio"], streams="websocket", destinations=(nobody,))
+    plan = plan_of(
+        livekit,
+        room,
+        tmp_path,
+        sids["audio"],
+        streams="websocket",
+        destinations=(nobody,),
+        allow_private_urls=True,
+    )
     async with recording(pool, plan) as run:
         ended = await run.hears(Ended)
     assert ended.reason == "streams_failed"

@@ -54,9 +54,33 @@ async def test_a_spare_that_died_is_replaced(livekit: LiveKitServer, room: str, 
     await pool.aclose()
 
 
+async def test_one_whose_start_is_given_up_does_not_stay(
+    livekit: LiveKitServer, room: str, tmp_path: Path, eventually: Eventually
+) -> None:
+    """A job may be taken away while its recorder still comes up."""
+    pool = RecorderPool()
+    starting = asyncio.create_task(pool.start(plan_for(livekit, room, tmp_path)))
+    await eventually(lambda: children())
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await pool.aclose()
+    assert not children()
+
+
+def children() -> list[str]:
+    """Recorders of this process."""
+    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [pid for pid in listed if b"adapters.recorder" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 async def test_nothing_of_the_servers_secrets_is_in_its_environment(pool: RecorderPool) -> None:
     pool = RecorderPool(
-        environment={**os.environ, "BAX_SECRET_KEYS": "secret", "LIVEKIT_API_SECRET": "secret"}
+        environment={
+            **os.environ,
+            "BAX_SECRET_KEYS": "secret",
+            "LIVEKIT_API_SECRET": "secret",
+            "BAX_FFMPEG": "/opt/ffmpeg",
+        }
     )
     pool.warm_up()
     assert pool._spare is not None
@@ -64,6 +88,7 @@ async def test_nothing_of_the_servers_secrets_is_in_its_environment(pool: Record
     environment = Path(f"/proc/{recorder.pid}/environ").read_bytes()
     assert b"secret" not in environment.lower()
     assert b"PATH=" in environment
+    assert b"BAX_FFMPEG=/opt/ffmpeg" in environment
     await pool.aclose()
 
 
