@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from server.clock import Clock
-from server.domain.egress import Egress, Failing, Orders, StreamStatus
+from server.domain.egress import Egress, EgressStatus, Failing, Orders, StreamStatus
 from server.domain.egress_sources import RoomSource
 from server.egress import outcome
 from server.egress.board import OrdersBoard
@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 RECORDER_LOST = "RECORDER_LOST"
 WORKER_LOST = "WORKER_LOST"
 CONNECTION_LOST = "CONNECTION_LOST"
+# Its room was seen when it was accepted; asking again costs time that a start does not have.
+_FRESH_NS = 5_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,11 @@ class Capture:
             reason = WORKER_LOST
             await self._adopt(parts[-1])
             before = parts[-1].end
-            if before is not None and not self._is_handover(before):
-                if decided := await self._judge(before, disk_low=False):
+            # ENDING without an order: its end was decided, and whoever did so died on the way to the delivery.
+            decided_before = self._egress.status is EgressStatus.ENDING
+            if before is not None and (decided_before or not self._is_handover(before)):
+                disk_low = outcome.is_told(self._egress, outcome.DISK_LOW)
+                if decided := await self._judge(before, disk_low=disk_low):
                     return decided
                 reason = CONNECTION_LOST
         while True:
@@ -210,7 +215,7 @@ class Capture:
             return self._ended(self._orders.end_reason)
         if self._is_hopeless(footage.parts):
             return outcome.failed(outcome.RECORDER_FAILS, self._last_media())
-        if not footage.parts or not self._egress.plan.livekit_room:
+        if not self._egress.plan.livekit_room or not (footage.parts or self._has_waited()):
             return None
         await self._pause(self._pause_before(footage.parts, reason))
         while (over := await self._room_is_over(reason)) is None:
@@ -218,6 +223,10 @@ class Capture:
                 return outcome.failed(outcome.CONNECTION_LOST, self._last_media())
             await self._pause(self._studio.restarts.ask_sec)
         return self._ended(outcome.SOURCE_CLOSED) if over else None
+
+    def _has_waited(self) -> bool:
+        """So long for a worker that its room may be gone; who joins one that is gone opens it again."""
+        return self._run.job.attempt > 1 or self._books.now() - self._egress.started_at > _FRESH_NS
 
     def _is_hopeless(self, parts: Sequence[Part]) -> bool:
         policy = self._studio.restarts

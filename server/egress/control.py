@@ -29,8 +29,10 @@ from server.domain.egress_sources import RoomSource, RoomTracksSource
 from server.domain.job import NewJob
 from server.domain.recording import Recording
 from server.egress.board import OrdersBoard
+from server.egress.books import rewrite
 from server.egress.capacity import Capacity
 from server.egress.events import EgressWatcher
+from server.egress.outcome import aborted, concluded, recording_after
 from server.egress.steering import (
     STOPPED_BY_CALL,
     Change,
@@ -139,7 +141,13 @@ class EgressControl:
             recording_id=(recording_id or new_recording_id()) if _records(type, plan) else None,
             results=Results(streams=tuple(map(waiting, orders.destinations))),
         )
-        egress = await self._accept(new, orders, secrets, decide)
+        try:
+            egress = await self._accept(new, orders, secrets, decide)
+        except ServiceError as error:
+            if error.code is not Code.ALREADY_EXISTS:
+                raise
+            # Somebody was faster with the same id; or it was deleted since, then this raises again.
+            egress = await self._accept(new, orders, secrets, decide)
         self._engine.nudge()
         return egress
 
@@ -170,7 +178,7 @@ class EgressControl:
             )
 
     async def stop(self, project_id: ProjectId, egress_id: str, reason: str = STOPPED_BY_CALL) -> Egress:
-        """ENDING, or STARTING where there is nothing to end yet. The first reason stays.
+        """ENDING; STARTING where there is nothing to end yet, ABORTED where no worker had it. The first reason stays.
 
         Raise ServiceError not_found, or failed_precondition once it has ended.
         """
@@ -270,6 +278,11 @@ class EgressControl:
             ordered = await tx.egresses.orders(egress_id)
             after = command(before, ordered)
             egress = before
+            if after.orders.end_reason and not ordered.end_reason and await self._take_back(tx, before):
+                await tx.egresses.give(egress_id, after.orders)
+                egress = await self._abort(tx, before, after)
+                await tx.commit()
+                return egress
             if after.egress != before:
                 egress = replace(after.egress, updated_at=nanoseconds(self._clock.now()))
                 await tx.egresses.save(egress)
@@ -280,6 +293,31 @@ class EgressControl:
             await tx.commit()
         self._board.notice(egress_id)
         return egress
+
+
+    async def _take_back(self, tx: UnitOfWork, egress: Egress) -> bool:
+        """Whether no worker has ever had it, and now none will: perhaps there is none, or all are busy for hours."""
+        if egress.status is not EgressStatus.STARTING:
+            return False
+        job = await tx.jobs.get(None, egress.job_id)
+        if job is None or job.epoch:
+            return False
+        return await self._engine.cancel(tx, egress.project_id, egress.job_id)
+
+    async def _abort(self, tx: UnitOfWork, before: Egress, after: Change) -> Egress:
+        """Started and ended in one go, as its owner would tell it."""
+        now = nanoseconds(self._clock.now())
+        end = aborted(after.orders.end_reason, now)
+        for watcher in self._watchers:
+            await watcher.started(tx, before)
+        return await rewrite(
+            tx,
+            before.id,
+            lambda _: concluded(after.egress, end, after.egress.results, now),
+            recording_after,
+            watchers=self._watchers,
+            now=now,
+        )
 
 
 def nanoseconds(moment: datetime) -> int:

@@ -116,8 +116,11 @@ class DeliveryHandler:
         egress_id = run.job.spec["egressId"]
         async with self._shipping.database.read() as tx:
             egress = await tx.egresses.get(None, egress_id)
-        if egress is None or egress.status.is_final:
+        if egress is None:
             return {}
+        if egress.status.is_final:
+            # Its end was written by somebody who died before the job's. One that failed on the way has its files here.
+            return {KEPT: True} if egress.failing != outcome_of(run.job).failing else {}
         books = Books(run, egress_id, self._shipping.watchers, self._shipping.clock)
         journal = await Journal.open(self._shipping.folder / egress_id)
         policy = self._shipping.policy

@@ -44,10 +44,6 @@ class Outcome:
     ended_at: int
     failing: Failing | None = None
 
-    @property
-    def details(self) -> str:
-        return f"End reason: {self.reason}"
-
 
 def completed(reason: str, ended_at: int) -> Outcome:
     return Outcome(EgressStatus.COMPLETE, reason, ended_at)
@@ -132,4 +128,13 @@ def _over(
 
 def details_of(egress: Egress, reason: str) -> str:
     """The first end reason wins."""
-    return egress.details or f"End reason: {reason}"
+    return egress.details or _details(reason)
+
+
+def is_told(egress: Egress, reason: str) -> bool:
+    """Whether this is the reason for which it ends."""
+    return egress.details == _details(reason)
+
+
+def _details(reason: str) -> str:
+    return f"End reason: {reason}"

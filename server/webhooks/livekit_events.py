@@ -35,9 +35,6 @@ class LiveKitEgressEvents:
     async def started(self, tx: UnitOfWork, egress: Egress) -> None:
         await self._record(tx, egress, STARTED)
 
-    async def updated(self, tx: UnitOfWork, egress: Egress) -> None:
-        """Nothing more: `changed` was told when they became others."""
-
     async def changed(
         self,
         tx: UnitOfWork,

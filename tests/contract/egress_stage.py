@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from adapters.db.tables import deliveries, events
+from adapters.db.tables import deliveries, events, jobs
 from adapters.db.unit_of_work import SqlDatabase
 from adapters.storage.cloud_client import CloudOptions
 from adapters.storage.local import LocalObjects
@@ -328,6 +328,14 @@ class EgressStage:
     async def deliver_again(self, before: Claim) -> Claim:
         """Another worker takes the delivery, however it stands."""
         return await self._begin(before.run.job.id, self.delivering)
+
+    async def unfinish(self, claim: Claim) -> None:
+        """As if its worker had died just before the end of its job was stored."""
+        undone = jobs.update().where(jobs.c.id == claim.run.job.id)
+        undone = undone.values(status="PROCESSING", completed_at=None, result={})
+        async with self.database.begin() as tx:
+            await tx.run_sync(lambda connection: connection.execute(undone))
+            await tx.commit()
 
     def rework(self) -> None:
         """After a change of `studio`."""

@@ -18,6 +18,7 @@ from server.domain.egress import (
 )
 from server.domain.job import JobStatus
 from server.egress.take import TakeLimits
+from server.errors import ServiceError
 from server.ports.recorder import (
     Active,
     Broke,
@@ -145,10 +146,41 @@ class TestCourse:
         assert "egress_ended" not in await stage.names()
 
     async def test_stopped_before_a_worker_takes_it_no_recorder_starts(self, stage: EgressStage) -> None:
+        """It ends at once, told of as any other, and nobody waits for a worker that may never come."""
         egress = await stage.start()
         await stage.stop(egress)
+        done = await stage.egress(egress)
+        assert (done.status, done.details) == (EgressStatus.ABORTED, "End reason: StopEgress API")
+        assert (await stage.job(egress.job_id)).status is JobStatus.CANCELLED
+        assert (await stage.recording(egress)).error_code == "EGRESS_ABORTED"
+        assert (await stage.names())[:3:2] == ["recording.started", "recording.failed"]
+        with pytest.raises(ServiceError, match="EGRESS_ABORTED cannot be stopped"):
+            await stage.stop(egress)
+
+    async def test_stopped_between_two_workers_no_recorder_starts(self, stage: EgressStage) -> None:
+        """What a worker had may have media: only a worker can end it."""
+        egress = await stage.start()
+        claim = await stage.claim(egress)
+        await stage.recorders.number(0)
+        await claim.dies()
+        await stage.stop(egress)
+        assert (await stage.egress(egress)).status is EgressStatus.STARTING
         await (await stage.claim(egress)).ends()
         await stage.becomes(egress, EgressStatus.ABORTED)
+        assert len(stage.recorders.started) == 1
+
+    async def test_whoever_comes_late_opens_no_room_again(self, stage: EgressStage) -> None:
+        """It waited for a worker for so long that its room was closed."""
+        egress = await stage.start()
+        async with stage.database.begin() as tx:
+            stored = await tx.egresses.get(None, egress.id, lock=True)
+            assert stored is not None
+            await tx.egresses.save(replace(stored, started_at=stored.started_at - 60_000_000_000))
+            await tx.commit()
+        stage.rooms.sids = {}
+        await (await stage.claim(egress)).ends()
+        done = await stage.becomes(egress, EgressStatus.ABORTED)
+        assert done.details == "End reason: Source closed"
         assert stage.recorders.started == []
 
     @pytest.mark.parametrize(

@@ -231,6 +231,21 @@ class TestDelivery:
         await stage.sweep.run()
         assert (stage.files / "egress" / egress.id / "part-000.mp4").exists()
 
+    async def test_a_delivery_that_died_after_its_failure_was_told_keeps_the_files(
+        self, stage: EgressStage
+    ) -> None:
+        """Between the egress's end and the job's: whoever takes it over must not take it for delivered."""
+        egress = await self._captured(stage)
+        (stage.files / "objects").mkdir(parents=True)
+        (stage.files / "objects" / egress.project_id).write_text("not a folder")
+        first = await stage.begin_delivery()
+        await first.ends()
+        await stage.becomes(egress, EgressStatus.FAILED)
+        await stage.unfinish(first)
+        await (await stage.deliver_again(first)).ends()
+        await stage.sweep.run()
+        assert (stage.files / "egress" / egress.id / "final.mp4").read_text() == "media"
+
     async def test_what_a_dead_worker_left_is_swept(self, stage: EgressStage) -> None:
         """It died between storing the end and removing the files; what still runs stays."""
         egress = await self._captured(stage)

@@ -316,10 +316,23 @@ class TestStop:
     async def test_it_answers_when_the_file_is_in_place(self, egress: EgressStage, body: Any) -> None:
         """EG-33, EG-34, EG-43, B-10."""
         made = (await egress.start(roomName="studio", **body)).reply
+        await egress.save(made["id"], status=EgressStatus.ACTIVE)
         egress.complete_when_told(made["id"])
         stopped = await egress.rest("POST", f"/v1/egress/{made['id']}/stop")
         assert (stopped.status, stopped.reply["status"]) == (200, "COMPLETED")
         assert (await egress.orders(made["id"])).end_reason == "StopEgress API"
+
+    async def test_what_no_worker_has_taken_ends_at_once(self, egress: EgressStage) -> None:
+        """EG-34, design section 13: FAILED with EGRESS_ABORTED, however long no worker comes."""
+        made = (await egress.start(roomName="studio", mode="record")).reply
+        stopped = await egress.rest("POST", f"/v1/egress/{made['id']}/stop")
+        assert (stopped.status, stopped.reply["status"]) == (200, "FAILED")
+        assert (stopped.reply["livekitStatus"], stopped.reply["errorCode"]) == (
+            "EGRESS_ABORTED",
+            "EGRESS_ABORTED",
+        )
+        recording = (await egress.rest("GET", f"/v1/recordings/{made['recordingId']}")).reply
+        assert (recording["status"], recording["errorCode"]) == ("FAILED", "EGRESS_ABORTED")
 
     async def test_who_does_not_wait_is_told_what_is(self, egress: EgressStage) -> None:
         """B-10: the wait ends before the caller gives up."""

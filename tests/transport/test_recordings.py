@@ -59,6 +59,7 @@ async def test_options_and_their_defaults(egress: EgressStage) -> None:
 async def test_stopping_by_the_egress(egress: EgressStage) -> None:
     """RC-05, RC-07, RC-17: numbers, and the address of the file."""
     made = await started(egress)
+    await egress.save(made["egressId"], status=EgressStatus.ACTIVE)
     egress.complete_when_told(made["egressId"])
     stopped = await egress.rest("POST", f"/v1/recordings/{made['egressId']}/stop")
     assert (stopped.status, stopped.reply["status"]) == (200, "COMPLETED")
@@ -73,6 +74,7 @@ async def test_stopping_by_the_egress(egress: EgressStage) -> None:
 async def test_stopping_one_whose_egress_was_deleted(egress: EgressStage) -> None:
     """It is being ended already."""
     made = await started(egress)
+    await egress.save(made["egressId"], status=EgressStatus.ACTIVE)
     await egress.rest("DELETE", f"/v1/egress/{made['egressId']}")
     stopped = await egress.rest("POST", f"/v1/recordings/{made['egressId']}/stop")
     assert (stopped.status, stopped.reply["id"], stopped.reply["status"]) == (200, made["id"], "STARTED")
