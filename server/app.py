@@ -30,6 +30,7 @@ from server.conversion.leftovers import LeftoverSweep
 from server.domain.media import MediaLimits
 from server.domain.objects import CapabilitySigner
 from server.domain.room_names import RoomNames
+from server.egress.abandoned import AbandonedSweep
 from server.egress.auto import AutoEgressWatch
 from server.egress.board import OrdersBoard, StirringFeed
 from server.egress.capacity import Capacity
@@ -250,6 +251,7 @@ async def open_backend(
                     settings.data_dir / "uploads",
                     sweeps=(
                         LeftoverSweep(database, storage, clock),
+                        AbandonedSweep(database, egress_watchers, clock),
                         EgressSweep(database, egress_base.folder, delivery_kind(egress_base.folder)),
                     ),
                 ),

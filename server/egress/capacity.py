@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from server.domain.egress import EGRESS_KIND, EgressPlan
+from server.domain.egress import EGRESS_KIND, EgressPlan, EgressStatus
 from server.domain.egress_load import cores
 from server.errors import Code, ServiceError, unavailable
 from server.ports.unit_of_work import UnitOfWork
+
+# One that is ENDING lets go of its cores within seconds, but may wait for hours for a storage that is away.
+_CAPTURED = (EgressStatus.STARTING, EgressStatus.ACTIVE)
 
 
 class Capacity:
@@ -23,7 +26,9 @@ class Capacity:
         offered = await tx.workers.offered(EGRESS_KIND, within_sec=self._within_sec)
         if offered is None:
             raise unavailable("no worker that records and streams is running")
-        taken = sum(cores(egress.plan) for egress in await tx.egresses.running())
+        taken = sum(
+            cores(egress.plan) for egress in await tx.egresses.running() if egress.status in _CAPTURED
+        )
         needed = cores(plan)
         # A machine too small for it still does one at a time.
         if taken and taken + needed > offered:

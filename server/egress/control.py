@@ -294,7 +294,6 @@ class EgressControl:
         self._board.notice(egress_id)
         return egress
 
-
     async def _take_back(self, tx: UnitOfWork, egress: Egress) -> bool:
         """Whether no worker has ever had it, and now none will: perhaps there is none, or all are busy for hours."""
         if egress.status is not EgressStatus.STARTING:

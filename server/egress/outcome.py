@@ -32,6 +32,9 @@ RECORDER_FAILS = Failing("EGRESS_FAILED", "The recorder failed again and again",
 NO_MEDIA = Failing("EGRESS_FAILED", "Nothing of what was recorded could be read", 500)
 DELIVERY_BROKE = Failing("EGRESS_FAILED", "What was recorded could not be finished", 500)
 CAPTURE_BROKE = Failing("INTERNAL", "The server failed", 500)
+HOST_AWAY = Failing(
+    "EGRESS_FAILED", "The server that holds what was recorded has been away for too long", 500
+)
 FILES_GONE = Failing("EGRESS_FAILED", "The recorded files are gone from the server", 500)
 
 

@@ -10,6 +10,9 @@ from server.ports.jobs import JobFailed, RetryLater
 INTERNAL = "INTERNAL"
 INTERNAL_MESSAGE = "The job failed because of an internal error."
 
+# Some jobs may be tried a million times, and no float holds the power of that.
+_STEEPEST = 30
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -41,7 +44,7 @@ class AttemptPolicy:
             case _ if last:
                 return Failure(INTERNAL, INTERNAL_MESSAGE)
             case _:
-                pause = self.first_pause_sec * self.factor ** (job.attempt - 1)
+                pause = self.first_pause_sec * self.factor ** min(job.attempt - 1, _STEEPEST)
                 return Retry(min(pause, self.max_pause_sec))
 
     def after_loss(self, job: RunningJob, losses: int) -> Failure | None:

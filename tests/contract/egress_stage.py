@@ -41,7 +41,9 @@ from server.domain.project import Project, S3Config
 from server.domain.recording import Recording
 from server.domain.room import Participant, Room
 from server.domain.webhook import WebhookEndpoint
+from server.egress.abandoned import AbandonedSweep
 from server.egress.board import OrdersBoard
+from server.egress.capacity import Capacity
 from server.egress.capture import RestartPolicy, Studio
 from server.egress.control import EgressControl
 from server.egress.delivery import DeliveryHandler, DeliveryPolicy, Shipping
@@ -231,6 +233,7 @@ class EgressStage:
     files: Path
     eventually: Eventually
     backup: S3Config | None = None
+    capacity: Capacity | None = None
     s3_options: S3Options | None = None
     cloud_options: CloudOptions | None = None
     muxer: RecordingMuxer = field(default_factory=ScriptedMuxer)
@@ -268,8 +271,10 @@ class EgressStage:
             StorageChoices(policy),
             self.board,
             self.clock,
+            self.capacity,
             watchers=watchers,
         )
+        self.abandoned = AbandonedSweep(self.database, watchers, self.clock)
         folder = self.files / "egress"
         restarts = RestartPolicy(first_pause_sec=0.01, max_pause_sec=0.05, ask_sec=0.02)
         self.studio = Studio(
@@ -363,6 +368,7 @@ class EgressStage:
         self,
         outputs: Outputs | None = None,
         *,
+        egress_id: str | None = None,
         type_: str = "record",
         destinations: Sequence[Destination] = (),
         surface: Surface = Surface.BAXCLOUD,
@@ -388,6 +394,7 @@ class EgressStage:
             request={"type": "room_composite", "body": {}},
             orders=Orders(layout="speaker", destinations=tuple(destinations)),
             secrets=EgressSecrets(storages=(storage,)) if storage else EgressSecrets(),
+            egress_id=egress_id,
         )
 
     async def becomes(self, egress: Egress, status: EgressStatus) -> Egress:

@@ -46,6 +46,11 @@ def test_after_an_attempt(error: Exception, attempt: int, outcome: Retry | Failu
     assert POLICY.after(error, job(attempt, 4)) == outcome
 
 
+def test_however_many_attempts_there_were() -> None:
+    """A job that is tried without end never waits longer than the longest pause."""
+    assert POLICY.after(RuntimeError("detail"), job(100_000, 1_000_000)) == Retry(20)
+
+
 @pytest.mark.parametrize(
     ("attempt", "losses", "outcome"),
     [

@@ -1,0 +1,146 @@
+"""What may start, and what becomes of egresses that nobody looks after, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from adapters.db.tables import jobs
+from adapters.db.unit_of_work import SqlDatabase
+from server.domain.egress import EGRESS_KIND, Egress, EgressStatus
+from server.domain.egress_load import cores
+from server.domain.job import JobStatus
+from server.egress.abandoned import HOST_AWAY_AFTER
+from server.egress.capacity import Capacity
+from server.egress.handler import delivery_job_id
+from server.errors import Code, ServiceError
+from server.ids import new_egress_id
+from tests.conftest import Eventually
+from tests.contract.egress_stage import EgressStage, at
+
+
+@pytest.fixture
+async def stage(database: SqlDatabase, tmp_path: Path, eventually: Eventually) -> AsyncIterator[EgressStage]:
+    stage = EgressStage(database, tmp_path / "data", eventually, capacity=Capacity(within_sec=60))
+    await stage.open()
+    yield stage
+    await stage.close()
+
+
+async def offer(stage: EgressStage, weight: float) -> None:
+    async with stage.database.begin() as tx:
+        await tx.workers.offer("a worker", EGRESS_KIND, weight)
+        await tx.commit()
+
+
+async def captured(stage: EgressStage) -> Egress:
+    """Recorded and stopped; its delivery waits."""
+    egress = await stage.start()
+    claim = await stage.claim(egress)
+    (await stage.recorders.number(len(stage.recorders.started))).records(4, at=at(0))
+    await stage.becomes(egress, EgressStatus.ACTIVE)
+    await stage.stop(egress)
+    await claim.ends()
+    return await stage.becomes(egress, EgressStatus.ENDING)
+
+
+class TestCapacity:
+    """Issue section 4: capacity is counted in cores."""
+
+    async def test_nobody_could_do_it(self, stage: EgressStage) -> None:
+        with pytest.raises(ServiceError) as caught:
+            await stage.start()
+        assert caught.value.code is Code.UNAVAILABLE
+
+    async def test_a_machine_too_small_does_one_at_a_time(self, stage: EgressStage) -> None:
+        await offer(stage, 0.01)
+        first = await stage.start()
+        with pytest.raises(ServiceError, match="all workers are busy") as caught:
+            await stage.start()
+        assert caught.value.code is Code.RESOURCE_EXHAUSTED
+        await stage.stop(first)
+        await stage.start()
+
+    async def test_the_workers_add_up(self, stage: EgressStage) -> None:
+        await offer(stage, 10.0)
+        first = await stage.start()
+        await offer(stage, 2.5 * cores(first.plan))
+        await stage.start()
+        with pytest.raises(ServiceError, match="all workers are busy"):
+            await stage.start()
+
+    async def test_what_waits_for_its_storage_takes_no_core(self, stage: EgressStage) -> None:
+        """Hours may pass until a storage that is away comes back."""
+        await offer(stage, 0.01)
+        await captured(stage)
+        await stage.start()
+
+
+async def test_two_that_start_under_one_id_get_the_same(stage: EgressStage) -> None:
+    """Two calls that both open a room ask for the same egress (livekit-surface 5.5)."""
+    await offer(stage, 100.0)
+    egress_id = new_egress_id()
+    made = await asyncio.gather(*(stage.start(egress_id=egress_id) for _ in range(6)))
+    assert {one.id for one in made} == {egress_id}
+    assert (await stage.control.list(made[0].project_id)).total == 1
+
+
+class TestAbandoned:
+    """Nothing stays STARTING or ENDING for ever."""
+
+    async def test_a_host_that_never_comes_back(self, stage: EgressStage) -> None:
+        """Its files are there and nowhere else; when it does come back it keeps them."""
+        await offer(stage, 10.0)
+        egress = await captured(stage)
+        assert await stage.abandoned.run() == 0
+        await _age(stage, egress, HOST_AWAY_AFTER + timedelta(hours=1))
+        assert await stage.abandoned.run() == 1
+        done = await stage.becomes(egress, EgressStatus.FAILED)
+        assert done.failing is not None
+        assert (done.failing.code, "away for too long" in done.failing.message) == ("EGRESS_FAILED", True)
+        assert (await stage.recording(egress)).status == "FAILED"
+        assert (await stage.names()).count("recording.failed") == 1
+
+        await stage.deliver()
+        await stage.sweep.run()
+        assert (stage.files / "egress" / egress.id / "part-000.mp4").exists()
+        assert (await stage.egress(egress)).status is EgressStatus.FAILED
+
+    @pytest.mark.parametrize("of_delivery", [False, True], ids=["capture", "delivery"])
+    async def test_a_job_that_failed_unseen(self, stage: EgressStage, of_delivery: bool) -> None:
+        """Whoever failed the job died before it could end the egress."""
+        await offer(stage, 10.0)
+        egress = await captured(stage) if of_delivery else await stage.start()
+        job_id = delivery_job_id(egress.id) if of_delivery else egress.job_id
+        async with stage.database.begin() as tx:
+            job = await tx.jobs.claim(job_id, owner="w", now=stage.clock.now())
+            assert job is not None
+            assert await tx.jobs.fail(
+                job_id, epoch=job.epoch, code="INTERNAL", message="it broke", now=stage.clock.now()
+            )
+            await tx.commit()
+        assert await stage.abandoned.run() == 1
+        await stage.becomes(egress, EgressStatus.FAILED)
+        assert await stage.abandoned.run() == 0
+
+    async def test_what_runs_or_waits_is_left_alone(self, stage: EgressStage) -> None:
+        await offer(stage, 10.0)
+        waiting = await stage.start()
+        await _age(stage, waiting, timedelta(days=30))
+        assert await stage.abandoned.run() == 0
+        assert (await stage.job(waiting.job_id)).status is JobStatus.PENDING
+
+
+async def _age(stage: EgressStage, egress: Egress, age: timedelta) -> None:
+    """Nobody has touched its jobs for so long."""
+    long_ago = stage.clock.now() - age
+    ids = (egress.job_id, delivery_job_id(egress.id))
+    older = update(jobs).where(jobs.c.id.in_(ids)).values(created_at=long_ago, updated_at=long_ago)
+    async with stage.database.begin() as tx:
+        await tx.run_sync(lambda connection: connection.execute(older))
+        await tx.commit()
