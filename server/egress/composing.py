@@ -67,7 +67,8 @@ class CompositionHandler:
             if not work.done():
                 work.cancel()
             await asyncio.gather(work, stopped, return_exceptions=True)
-            await asyncio.to_thread(shutil.rmtree, self._cutter.folder / run.job.id, ignore_errors=True)
+            # Not what lies beside it: another attempt on this host may own the job by now.
+            await asyncio.to_thread(shutil.rmtree, _folder(self._cutter, run), ignore_errors=True)
         if work.cancelled():
             raise JobStopped
         try:
@@ -100,7 +101,8 @@ class CompositionHandler:
         return (self._event("recording.failed", job, data),)
 
     async def on_settled(self, job: Job) -> None:
-        """The row of a composition that failed says so."""
+        """Removes what attempts that died have left; the row of a composition that failed says so."""
+        await asyncio.to_thread(shutil.rmtree, self._cutter.folder / job.id, ignore_errors=True)
         if job.status is not JobStatus.FAILED:
             return
         async with self._cutter.database.begin() as tx:
@@ -130,7 +132,7 @@ class _Cut:
         self._cutter = cutter
         self._run = run
         self._spec = run.job.spec
-        self._folder = cutter.folder / run.job.id / str(run.job.epoch)
+        self._folder = _folder(cutter, run)
         self._progress = Progress(0.0, _FETCHING)
 
     async def make(self) -> Mapping[str, Any]:
@@ -234,6 +236,10 @@ class _Cut:
             except OwnershipLost:
                 return
             await asyncio.sleep(_TELL_SEC)
+
+
+def _folder(cutter: Cutter, run: JobRun) -> Path:
+    return cutter.folder / run.job.id / str(run.job.epoch)
 
 
 def _completed(recording: Recording, result: Mapping[str, Any], clock: Clock) -> Recording:
