@@ -235,13 +235,14 @@ def _notes(*, quick: bool) -> list[str]:
             f"their number in each picture, a flash and a beep each second. Compositions: H.264 veryfast 3 Mbit/s and AAC to "
             f"a fragmented MP4. {rounds} turns of {seconds:g} s, each of a new recorder and then of its floor: two processes at "
             "once, one of which encodes the frames that a recorder has composed of the same room (same encoders, same "
-            "settings, in time) while the other subscribes to the same tracks and drops what the SDK hands to Python (without the SDK's own "
-            "streams, which cost more). "
+            "settings, in time) while the other subscribes to the same tracks and drops what the SDK hands to Python (without "
+            "the SDK's own streams, which cost more). "
             "CPU is user and system time of all threads from one second after the first frame."
         ),
         (
             "Pictures repeated or left out: the numbers of one participant in the file, against those of a track egress of the "
-            "same camera at the same time. On time: composed within their frame's time, by the recorder's own count."
+            "same camera at the same time, without the first second. On time: composed of what was due, at most 0.15 s later, "
+            "by the recorder's own count."
         ),
         (
             "Start, UpdateLayout and stop are calls to `bax serve --role all` on SQLite (synchronous=FULL); first frame: when it "

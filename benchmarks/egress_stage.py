@@ -83,7 +83,7 @@ class Take:
 
     @property
     def on_time(self) -> float:
-        """The share of frames that were composed within their time."""
+        """The share of frames that were composed, in place of repeating the one before or leaving a gap."""
         due = self.measured.composed + self.measured.dropped
         return 1 - (self.measured.repeated + self.measured.dropped) / due
 
