@@ -40,7 +40,7 @@ class RoomRecordings:
         self, request: pb.StartRoomRecordingRequest, ctx: CallContext
     ) -> pb.StartRoomRecordingResponse:
         """The running recording if there is one, whoever started it, also when many ask at once (RT-07)."""
-        egress = await self._started(request.room_id, ctx)
+        egress = await self._started(request.room_id, request.layout or _LAYOUT, ctx)
         return pb.StartRoomRecordingResponse(
             egress_id=egress.id, status="starting", started_at=from_ns(egress.started_at)
         )
@@ -70,11 +70,11 @@ class RoomRecordings:
             return pb.RoomRecording(active=False)
         return pb.RoomRecording(active=True, egress_id=running.id, started_at=from_ns(running.started_at))
 
-    async def _started(self, room: str, ctx: CallContext) -> Egress:
+    async def _started(self, room: str, layout: str, ctx: CallContext) -> Egress:
         at = f"{self._clock.now().astimezone(UTC):%Y-%m-%dT%H-%M-%S}"
         for number in count():
             path = f"{room}/{at}{f'-{number}' if number else ''}.mp4"
-            wanted = Composition(room_name=room, layout=_LAYOUT, path=path)
+            wanted = Composition(room_name=room, layout=layout, path=path)
             with suppress(_Taken):
                 return await self._compositions.start(
                     ctx.project_id, wanted, surface=Surface.RTCSTACK, decide=_decide(room, path, ctx)

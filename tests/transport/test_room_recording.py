@@ -83,6 +83,14 @@ class TestRoutes:
         assert (stored.type, stored.surface) == ("record", Surface.RTCSTACK)
         assert stored.recording_id is not None
 
+    async def test_another_layout(self, egress: EgressStage) -> None:
+        """RT-21: in the body, which may be left out; a name that is none is refused."""
+        answer = await egress.rest("POST", START, {"layout": "mosaic"})
+        assert (answer.status, answer.reply["type"]) == (400, "https://rtcstack.dev/errors/validation")
+        made = (await egress.rest("POST", START, {"layout": "speaker"})).reply
+        assert (await egress.stored(made["egressId"])).plan.source == RoomSource(layout="speaker")
+        assert (await egress.orders(made["egressId"])).layout == "speaker"
+
     async def test_starting_again_finds_it(self, egress: EgressStage) -> None:
         """RT-07, B-66: 200 and the same body."""
         first = await egress.rest("POST", START)

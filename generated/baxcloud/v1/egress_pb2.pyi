@@ -435,10 +435,12 @@ class ComposeRecordingRequest(_message.Message):
     def __init__(self, recording_id: _Optional[str] = ..., layout: _Optional[str] = ..., quality: _Optional[str] = ..., file_type: _Optional[str] = ...) -> None: ...
 
 class StartRoomRecordingRequest(_message.Message):
-    __slots__ = ("room_id",)
+    __slots__ = ("room_id", "layout")
     ROOM_ID_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
     room_id: str
-    def __init__(self, room_id: _Optional[str] = ...) -> None: ...
+    layout: str
+    def __init__(self, room_id: _Optional[str] = ..., layout: _Optional[str] = ...) -> None: ...
 
 class StartRoomRecordingResponse(_message.Message):
     __slots__ = ("egress_id", "status", "started_at")

@@ -2275,7 +2275,9 @@ func (x *ComposeRecordingRequest) GetFileType() string {
 type StartRoomRecordingRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The room's name.
-	RoomId        string `protobuf:"bytes,1,opt,name=room_id,json=roomId,proto3" json:"room_id,omitempty"`
+	RoomId string `protobuf:"bytes,1,opt,name=room_id,json=roomId,proto3" json:"room_id,omitempty"`
+	// How the people are arranged. Default: `grid`.
+	Layout        *string `protobuf:"bytes,2,opt,name=layout,proto3,oneof" json:"layout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2313,6 +2315,13 @@ func (*StartRoomRecordingRequest) Descriptor() ([]byte, []int) {
 func (x *StartRoomRecordingRequest) GetRoomId() string {
 	if x != nil {
 		return x.RoomId
+	}
+	return ""
+}
+
+func (x *StartRoomRecordingRequest) GetLayout() string {
+	if x != nil && x.Layout != nil {
+		return *x.Layout
 	}
 	return ""
 }
@@ -3084,9 +3093,11 @@ const file_baxcloud_v1_egress_proto_rawDesc = "" +
 	"\n" +
 	"\b_qualityB\f\n" +
 	"\n" +
-	"_file_type\"=\n" +
+	"_file_type\"\x89\x01\n" +
 	"\x19StartRoomRecordingRequest\x12 \n" +
-	"\aroom_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06roomId\"\x8c\x01\n" +
+	"\aroom_id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06roomId\x12?\n" +
+	"\x06layout\x18\x02 \x01(\tB\"\xbaH\x1fr\x1dR\x04gridR\aspeakerR\x03pipR\adefaultH\x00R\x06layout\x88\x01\x01B\t\n" +
+	"\a_layout\"\x8c\x01\n" +
 	"\x1aStartRoomRecordingResponse\x12\x1b\n" +
 	"\tegress_id\x18\x01 \x01(\tR\begressId\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x129\n" +
@@ -3283,6 +3294,7 @@ func file_baxcloud_v1_egress_proto_init() {
 	file_baxcloud_v1_egress_proto_msgTypes[20].OneofWrappers = []any{}
 	file_baxcloud_v1_egress_proto_msgTypes[23].OneofWrappers = []any{}
 	file_baxcloud_v1_egress_proto_msgTypes[27].OneofWrappers = []any{}
+	file_baxcloud_v1_egress_proto_msgTypes[28].OneofWrappers = []any{}
 	file_baxcloud_v1_egress_proto_msgTypes[33].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
