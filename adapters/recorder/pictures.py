@@ -20,6 +20,11 @@ _KEPT = 8
 _PLAY_SEC = 0.009
 # The SDK's clock is this process's monotonic one; a source whose times are elsewhere is taken by arrival.
 _SANE_SEC = 0.5
+# LiveKit's own farewell to a track that is muted or taken back is 2×2 or 8×8.
+_FAREWELL_SIZE = 16
+# The SDK's stand-in for a track that is switched off has no light at all, which cameras do not send; so many lines and
+# columns apart is looked.
+_LOOK = 8
 
 _versions = itertools.count(1)
 
@@ -43,11 +48,15 @@ class Pictures:
         self._waiting: deque[tuple[float, Decoded]] = deque(maxlen=_KEPT)
         self._lock = Lock()
         self._shown: Picture | None = None
+        self._on = True
+        self._doubtful = True
         self.arrived = 0
         self.skipped = 0
         self.size = (0, 0)
 
     def put(self, raw: Decoded, now: float) -> None:
+        if self._is_made_up(raw):
+            return
         taken = raw.taken_us / 1e6
         if abs(now - taken) > _SANE_SEC:
             taken = now
@@ -82,11 +91,27 @@ class Pictures:
             raw = self._waiting[0][1] if self._waiting else None
         return _upright(raw) if raw is not None else None
 
+    def switch(self, *, on: bool) -> None:
+        """The track is asked for, or not for now: what is black until it is there again is none of its pictures."""
+        self._on = on
+        self._doubtful = True
+
     def forget(self) -> None:
-        """The track was not looked at for a while: what is here is old."""
+        """The camera was switched off: what is here is not to be seen when it is on again."""
+        self.switch(on=False)
         with self._lock:
             self._waiting.clear()
         self._shown = None
+
+    def _is_made_up(self, raw: Decoded) -> bool:
+        if max(raw.width, raw.height) <= _FAREWELL_SIZE:
+            return True
+        if not self._doubtful:
+            return False
+        black = not raw.y[::_LOOK, ::_LOOK].any()
+        # Some that were on their way come after it was switched off.
+        self._doubtful = black or not self._on
+        return black
 
 
 def _upright(raw: Decoded) -> Picture:

@@ -15,7 +15,7 @@ from livekit.rtc._ffi_client import FfiClient
 from livekit.rtc._proto.ffi_pb2 import FfiRequest
 
 from adapters.recorder.members import Member, Publication, in_order
-from adapters.recorder.mixer import HZ, Sound
+from adapters.recorder.mixer import Sound
 from adapters.recorder.pictures import Pictures
 from adapters.recorder.scrub import scrubbed
 from adapters.recorder.tap import RawPicture, Stream, Tap
@@ -40,6 +40,11 @@ _REASONS = {
 _JOIN_TIMEOUT_SEC = 5.0
 _PAUSES_SEC = (0.2, 0.5, 1.0, 2.0)
 _FAREWELL_SEC = 0.5
+_STATISTICS_SEC = 1.0
+
+
+class StatisticsFailed(Exception):
+    """The SDK did not tell them this time."""
 
 
 class CannotJoin(Exception):
@@ -144,11 +149,21 @@ class RecordedRoom:
             if size is not None:
                 self._subscribe(asked, wanted=True)
             # Until the track is there the SDK takes it for switched off, and asks LiveKit to send nothing.
-            if sid in self.feeds:
-                self._enable(asked, size)
+            if (feed := self.feeds.get(sid)) is not None:
+                self._enable(asked, feed, size)
 
     async def delays(self) -> dict[str, tuple[float, int]]:
-        """By sid: the summed seconds that samples or pictures waited in the SDK's jitter buffer, and how many did."""
+        """By sid: the summed seconds that samples or pictures waited in the SDK's jitter buffer, and how many did.
+
+        Raise StatisticsFailed.
+        """
+        try:
+            async with asyncio.timeout(_STATISTICS_SEC):
+                return await self._delays()
+        except Exception as error:  # noqa: BLE001 - of a track that ends meanwhile the SDK tells by the plainest one
+            raise StatisticsFailed(type(error).__name__) from None
+
+    async def _delays(self) -> dict[str, tuple[float, int]]:
         room = self._room
         if room is None or not room.isconnected():
             return {}
@@ -176,11 +191,13 @@ class RecordedRoom:
             asked.subscribed = wanted
             asked.publication.set_subscribed(wanted)
 
-    def _enable(self, asked: _Asked, size: tuple[int, int] | None) -> None:
+    def _enable(self, asked: _Asked, feed: Feed, size: tuple[int, int] | None) -> None:
         request = FfiRequest()
         handle = asked.publication._ffi_handle.handle
         if asked.enabled != (size is not None):
             asked.enabled = size is not None
+            if feed.pictures is not None:
+                feed.pictures.switch(on=asked.enabled)
             request.enable_remote_track_publication.track_publication_handle = handle
             request.enable_remote_track_publication.enabled = asked.enabled
             FfiClient.instance.request(request)
@@ -199,6 +216,7 @@ class RecordedRoom:
 
         for event in _EVENTS:
             room.on(event, current(lambda *_: self._soon()))
+        room.on("track_muted", current(self._on_muted))
         room.on("track_subscribed", current(self._on_subscribed))
         room.on("track_unsubscribed", current(self._on_unsubscribed))
         room.on("reconnecting", current(self._on_reconnecting))
@@ -258,6 +276,11 @@ class RecordedRoom:
         if self.lost_since is None and (feed := self.feeds.pop(publication.sid, None)):
             feed.stream.close()
             self._soon()
+
+    def _on_muted(self, _: rtc.Participant, publication: rtc.TrackPublication) -> None:
+        feed = self.feeds.get(publication.sid)
+        if feed is not None and feed.pictures is not None:
+            feed.pictures.forget()
 
     def _on_reconnecting(self) -> None:
         if self.lost_since is None:
@@ -336,4 +359,3 @@ _SOURCES = {
     rtc.TrackSource.SOURCE_SCREENSHARE: "screen_share",
     rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO: "screen_share_audio",
 }
-__all__ = ["HZ", "CannotJoin", "Feed", "RecordedRoom"]

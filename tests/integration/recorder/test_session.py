@@ -35,7 +35,7 @@ async def test_a_room_becomes_a_file(
 ) -> None:
     """EG-01, RC-01: from the first picture to the order to finish; times and durations are true to a frame."""
     await people.join(Person("ann"), room)
-    async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
+    async with recording(pool, plan_for(livekit, room, tmp_path, wait_for_others=5.0)) as run:
         await run.records(2.5)
         await run.recorder.send(Finish())
         ended = await run.hears(Ended)
@@ -71,6 +71,29 @@ async def test_everybody_is_there_from_the_first_frame(
     footage = Footage.read(tmp_path / "part-000.mp4")
     for rect in places("grid", "ann", "bob", "eve").values():
         assert footage.numbers(rect)[0] is not None
+
+
+async def test_nobody_is_black_when_they_are_shown_again(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """EG-18: a track without a tile is not sent, and a camera may be off; the SDK fills both with black."""
+    await people.join(Person("ann", humming=True), room)
+    await people.join(Person("bob", audio=False, codec="h264"), room)
+    async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
+        await run.records(0.5)
+        for layout in ("single-speaker", "grid", "single-speaker", "grid"):
+            await run.recorder.send(NewOrders(layout=layout))
+            await asyncio.sleep(1.2)
+        await people.tell("bob", "mute", kind="video")
+        await asyncio.sleep(1.0)
+        await people.tell("bob", "unmute", kind="video")
+        await asyncio.sleep(1.0)
+        await run.recorder.send(Finish())
+        await run.hears(Ended)
+    footage = Footage.read(tmp_path / "part-000.mp4")
+    # Everything that is drawn keeps to the limited range, which begins at 16.
+    assert min(picture.mean() for picture in footage.in_rect(places("grid", "ann", "bob")["bob"])) > 10
+    assert footage.numbers(places("grid", "ann", "bob")["bob"])[-1] is not None
 
 
 async def test_a_layout_is_changed_while_it_runs(

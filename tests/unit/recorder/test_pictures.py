@@ -8,15 +8,25 @@ import numpy as np
 
 from adapters.recorder.pictures import Pictures
 
+WIDTH, HEIGHT = 40, 20
+
 
 class Raw:
-    """A picture of 4 × 2 whose luma is its number, taken at `seconds`."""
+    """A picture whose luma is its number, but for a spot of `light`, taken at `seconds`."""
 
-    def __init__(self, number: int, seconds: float, rotation: int = 0) -> None:
-        self.y = np.full((2, 4), number, np.uint8)
-        self.y[0, 0] = 255
-        self.u = self.v = np.full((1, 2), 128, np.uint8)
-        self.width, self.height, self.rotation = 4, 2, rotation
+    def __init__(
+        self,
+        number: int,
+        seconds: float,
+        rotation: int = 0,
+        light: int = 255,
+        size: tuple[int, int] = (WIDTH, HEIGHT),
+    ) -> None:
+        self.width, self.height = size
+        self.y = np.full((self.height, self.width), number, np.uint8)
+        self.y[0, 0] = light
+        self.u = self.v = np.full((self.height // 2, self.width // 2), 128, np.uint8)
+        self.rotation = rotation
         self.taken_us = int(seconds * 1e6)
 
 
@@ -87,7 +97,42 @@ def test_a_turned_picture_is_set_upright() -> None:
     pictures.put(Raw(0, 1.0, rotation=1), 1.0)
     picture = pictures.pick(1.0)
     assert picture is not None
-    assert pictures.size == (2, 4)
-    assert (picture.width, picture.height) == (2, 4)
-    assert picture.planes[0].shape == (4, 2)
-    assert picture.planes[0][0, 1] == 255
+    assert pictures.size == (HEIGHT, WIDTH)
+    assert (picture.width, picture.height) == (HEIGHT, WIDTH)
+    assert picture.planes[0].shape == (WIDTH, HEIGHT)
+    assert picture.planes[0][0, HEIGHT - 1] == 255
+
+
+def test_black_that_the_sdk_makes_up_is_not_shown() -> None:
+    """A track that is switched off and on again comes with pictures without light, in its own size."""
+    pictures = filled(1.0)
+    pictures.switch(on=False)
+    pictures.put(Raw(5, 1.1), 1.1)
+    pictures.put(Raw(0, 1.2, light=0), 1.2)
+    pictures.switch(on=True)
+    pictures.put(Raw(0, 1.3, light=0), 1.3)
+    pictures.put(Raw(7, 1.4), 1.4)
+    assert pictures.arrived == 3
+    assert number(pictures, 1.3) == 5
+    assert number(pictures, 1.4) == 7
+
+
+def test_black_is_shown_when_nothing_was_switched() -> None:
+    pictures = filled(1.0)
+    pictures.put(Raw(0, 1.1, light=0), 1.1)
+    assert pictures.arrived == 2
+
+
+def test_a_farewell_is_no_picture() -> None:
+    """LiveKit ends a track that is muted or taken back with a tiny one."""
+    pictures = filled(1.0)
+    pictures.put(Raw(3, 1.1, size=(8, 8)), 1.1)
+    assert pictures.size == (WIDTH, HEIGHT)
+    assert number(pictures, 1.2) == 0
+
+
+def test_nothing_from_before_a_mute_is_seen_after_it() -> None:
+    pictures = filled(1.0, 1.1)
+    assert number(pictures, 1.0) == 0
+    pictures.forget()
+    assert pictures.pick(1.2) is None
