@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from adapters.recorder.director import Director
 from adapters.recorder.members import Member, Publication
-from adapters.recorder.room import CannotJoin, RecordedRoom
+from adapters.recorder.room import CannotJoin, RecordedRoom, StatisticsFailed
 from adapters.recorder.timeline import Clock, Timeline
 from server.domain.egress_sources import MediaSource, ParticipantSource, RoomSource, TrackCompositeSource
 from server.ports.recorder import (
@@ -102,6 +102,8 @@ class _Session:
     async def run(self) -> None:
         following = asyncio.create_task(self._follow(), name="orders")
         listening = asyncio.create_task(self._listen(), name="speakers")
+        for task in (following, listening):
+            task.add_done_callback(self._on_task_over)
         try:
             await self._find()
             reason = await self._record()
@@ -247,10 +249,22 @@ class _Session:
         self._failure = error
         self._loop.call_soon_threadsafe(self._woken.set)
 
+    def _on_task_over(self, task: asyncio.Task[None]) -> None:
+        """A recorder that hears no orders any more must not go on as if nothing were."""
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._failure = error
+            self._woken.set()
+
     def _reason_to_end(self) -> str:
         if self._failure is not None:
-            code = "STORAGE_UPLOAD_FAILED" if isinstance(self._failure, OSError) else "INTERNAL"
-            raise _Impossible(Broke(code, f"could not record: {self._failure}", 500)) from self._failure
+            disk = isinstance(self._failure, OSError)
+            broke = Broke(
+                "STORAGE_UPLOAD_FAILED" if disk else "INTERNAL",
+                f"could not record: {self._failure}",
+                500,
+                retry=not disk,
+            )
+            raise _Impossible(broke) from self._failure
         if self._finish:
             return "stopped"
         if self._room.ended:
@@ -283,7 +297,7 @@ class _Session:
     async def _measure(self) -> None:
         try:
             delays = await self._room.delays()
-        except (RuntimeError, TimeoutError):
+        except StatisticsFailed:
             delays = {}
         if delays:
             self._director.synchronise(delays)

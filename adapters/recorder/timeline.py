@@ -31,6 +31,8 @@ _AUDIO_ONLY_RATE = 50
 _LATE_SEC = 0.15
 # On a machine that is too slow the picture still moves.
 _MAX_REPEATS = 2
+# While nothing is recorded, calls are run so often.
+_CUT_LOOK_SEC = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +156,19 @@ class Timeline:
             if now < due:
                 self._stop.wait(due - now)
                 continue
-            while self._calls:
-                self._calls.pop(0)()
+            self._run_calls()
             if now - due > _STALL_SEC:
                 self._leave_out(now - due, "STALLED")
                 continue
             self._emit(due, late=now - due > _LATE_SEC)
 
+    def _run_calls(self) -> None:
+        while self._calls:
+            self._calls.pop(0)()
+
     def _wait_out_cut(self) -> None:
-        self._goes_on.wait()
+        while not self._goes_on.wait(_CUT_LOOK_SEC):
+            self._run_calls()
         gone = time.monotonic() - (self._start + self._number / self._rate)
         if gone > 0 and not self._stop.is_set():
             self._leave_out(gone, "PAUSED")

@@ -180,3 +180,16 @@ def test_a_refusal_of_the_disk_is_handed_on() -> None:
     assert told.wait(10)
     line.stop()
     assert isinstance(failures[0], OSError)
+
+
+def test_what_is_asked_for_during_a_cut_is_done_then() -> None:
+    """A destination that is taken out must not wait until the recording goes on."""
+    notes = Notes(10)
+    line = clockwork(notes, Canvas())
+    line.start()
+    assert notes.enough.wait(20)
+    line.cut(True)
+    called = threading.Event()
+    line.call(called.set)
+    assert called.wait(20)
+    line.stop()
