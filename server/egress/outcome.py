@@ -15,6 +15,7 @@ from server.domain.egress import (
     StreamStatus,
     shown_status,
 )
+from server.domain.egress_sources import RoomTracksSource
 from server.domain.recording import Recording
 
 STOPPED = "StopEgress API"
@@ -46,6 +47,15 @@ class Outcome:
     reason: str
     ended_at: int
     failing: Failing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was recorded, once it is in place: bytes and whole seconds (E.5). Tracks have many files and no address."""
+
+    url: str | None
+    size: int
+    duration_sec: int
 
 
 def completed(reason: str, ended_at: int) -> Outcome:
@@ -80,10 +90,7 @@ def concluded(egress: Egress, outcome: Outcome, results: Results, now: int) -> E
 
 
 def recording_after(recording: Recording, egress: Egress) -> Recording:
-    """The recording of an egress that has ended; the file is there even if it failed half way.
-
-    One of tracks has many files: how long they last together and how large they are, but no address.
-    """
+    """The recording of an egress that has ended; the file is there even if it failed half way."""
     ended = replace(
         recording,
         status=shown_status(egress),
@@ -91,19 +98,24 @@ def recording_after(recording: Recording, egress: Egress) -> Recording:
         error_code=egress.failing.code if egress.failing else None,
         error_message=egress.failing.message if egress.failing else None,
     )
+    kept = kept_of(egress)
+    if kept is None:
+        return ended
+    return replace(ended, file_url=kept.url, file_size=kept.size, duration_sec=kept.duration_sec)
+
+
+def kept_of(egress: Egress) -> Kept | None:
+    """None where nothing was kept, or only images."""
     files, segments = egress.results.files, egress.results.segments
-    if recording.tracks and files:
+    if files and isinstance(egress.plan.source, RoomTracksSource):
         lasted = max(file.ended_at for file in files) - min(file.started_at for file in files)
-        return replace(ended, file_size=sum(file.size for file in files), duration_sec=whole_seconds(lasted))
+        return Kept(None, sum(file.size for file in files), whole_seconds(lasted))
     if files:
-        file = files[0]
-        length = whole_seconds(file.duration)
-        return replace(ended, file_url=file.location, file_size=file.size, duration_sec=length)
+        return Kept(files[0].location or None, files[0].size, whole_seconds(files[0].duration))
     if segments:
         hls = segments[0]
-        length = whole_seconds(hls.duration)
-        return replace(ended, file_url=hls.playlist_location, file_size=hls.size, duration_sec=length)
-    return ended
+        return Kept(hls.playlist_location or None, hls.size, whole_seconds(hls.duration))
+    return None
 
 
 def whole_seconds(nanoseconds: int) -> int:

@@ -13,10 +13,9 @@ from generated.baxcloud.v1 import egress_pb2 as pb
 from server.domain.egress import Egress, shown_status
 from server.domain.egress_sources import RoomTracksSource
 from server.domain.recording import AutoEgress, Recording
+from server.egress.outcome import kept_of
 from server.egress.stream_urls import shown
 from server.services.messages import to_timestamp
-
-_NS = 1_000_000_000
 
 
 def egress_to_message(egress: Egress, measured: Mapping[str, Any] | None = None) -> pb.Egress:
@@ -59,34 +58,10 @@ def egress_to_message(egress: Egress, measured: Mapping[str, Any] | None = None)
 
 
 def _file_of(egress: Egress) -> dict[str, Any]:
-    """Of what was recorded, once it is in place; tracks have many files and no address."""
-    files, segments = egress.results.files, egress.results.segments
-    if not egress.status.is_final:
+    kept = kept_of(egress) if egress.status.is_final else None
+    if kept is None:
         return {}
-    if isinstance(egress.plan.source, RoomTracksSource):
-        if not files:
-            return {}
-        lasted = max(file.ended_at for file in files) - min(file.started_at for file in files)
-        return {"file_size": sum(file.size for file in files), "duration_sec": _whole_seconds(lasted)}
-    if files:
-        file = files[0]
-        return {
-            "file_url": file.location or None,
-            "file_size": file.size,
-            "duration_sec": _whole_seconds(file.duration),
-        }
-    if segments:
-        hls = segments[0]
-        return {
-            "file_url": hls.playlist_location or None,
-            "file_size": hls.size,
-            "duration_sec": _whole_seconds(hls.duration),
-        }
-    return {}
-
-
-def _whole_seconds(nanoseconds: int) -> int:
-    return (nanoseconds + _NS // 2) // _NS
+    return {"file_url": kept.url, "file_size": kept.size, "duration_sec": kept.duration_sec}
 
 
 def recording_to_message(recording: Recording) -> pb.Recording:
