@@ -234,6 +234,7 @@ class EgressStage:
     eventually: Eventually
     backup: S3Config | None = None
     capacity: Capacity | None = None
+    policy: StoragePolicy | None = None
     s3_options: S3Options | None = None
     cloud_options: CloudOptions | None = None
     muxer: RecordingMuxer = field(default_factory=ScriptedMuxer)
@@ -260,7 +261,7 @@ class EgressStage:
             self.files / "objects", public_url="http://127.0.0.1", signer=signer, clock=self.clock
         )
         self.storage = Storage(local, guard=_unguarded, options=self.s3_options, cloud=self.cloud_options)
-        policy = StoragePolicy(None, True, PROJECT, self.backup)
+        policy = self.policy or StoragePolicy(None, True, PROJECT, self.backup)
         storages = EgressStorages(self.database, self.storage, policy)
         self.engine = LeaseJobEngine(self.database, outbox, self.clock, _NoFeed())
         watchers = (EgressEvents(outbox, self.clock),)

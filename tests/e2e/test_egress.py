@@ -53,7 +53,7 @@ async def stage(
 
 
 async def test_a_room_is_recorded(stage: Stage) -> None:
-    """EG-02, EG-06, EG-08, EG-20, EG-33, RC-16, RC-17, WH-02, WH-03, WH-25 to WH-30, WH-37 to WH-43."""
+    """EG-02, EG-06, EG-08, EG-20, EG-33, RC-16, RC-17, WH-01 to WH-03, WH-25 to WH-30, WH-37 to WH-43."""
     await stage.join(_ANN)
     egress = await stage.start(mode="record", layout="grid", quality="720p", file={"fileType": "MP4"})
     assert (egress["type"], egress["layout"], egress["quality"]) == ("record", "grid", "720p")

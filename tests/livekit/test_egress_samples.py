@@ -75,8 +75,14 @@ async def test_the_samples_of_other_languages(stage: LiveKitStage) -> None:
         body = {"egress_id": info["egress_id"], "layout": layout}
         answer = await stage.ask("Egress/UpdateLayout", body, token)
         assert answer.json["room_composite"]["layout"] == layout
-    listed = (await stage.ask("Egress/ListEgress", {"room_name": "my-room"}, token)).json
-    assert [one["egress_id"] for one in listed["items"]] == [info["egress_id"]]
+    for body in ({"room_name": "my-room"}, {}):
+        listed = (await stage.ask("Egress/ListEgress", body, token)).json
+        assert [one["egress_id"] for one in listed["items"]] == [info["egress_id"]]
+    assert (await stage.ask("Egress/ListEgress", {"room_name": "myroom"}, token)).json["items"] == []
+    new, old = "rtmp://new-url.example.com/app/<stream-key>", "rtmp://live.twitch.tv/app/<stream-key>"
+    body = {"egress_id": info["egress_id"], "add_output_urls": [new], "remove_output_urls": [old]}
+    results = (await stage.ask("Egress/UpdateStream", body, token)).json["stream_results"]
+    assert [one["status"] for one in results] == ["FINISHED", "ACTIVE", "ACTIVE"]
     answer = await stage.ask("Egress/StopEgress", {"egress_id": info["egress_id"]}, token)
     assert answer.status == 200
 

@@ -127,7 +127,7 @@ async def test_rtcstacks_client_needs_only_its_pair(scene: Scene) -> None:
 
 
 async def test_a_download_address_expires(scene: Scene) -> None:
-    """RC-12, RC-14: the file for a second, then 403."""
+    """EG-09, RC-12, RC-14: the file for a second, then 403."""
     await scene.join(ANN)
     made = (
         await scene.call("POST", "/v1/recordings/start", {"roomName": scene.room, "quality": "480p"})
