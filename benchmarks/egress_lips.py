@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import statistics
+from bisect import bisect_right
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from adapters.passthrough.timeline import read_timelines
+from adapters.passthrough.timeline import RecordedFile, read_timelines
 from benchmarks.egress_marks import read, together
 from benchmarks.egress_stage import Hall, finished, tiles
 from benchmarks.results import Row, spread
@@ -80,7 +83,26 @@ def own_offsets(folder: Path, identity: str) -> list[tuple[float, float]]:
             continue
         for file in track.files:
             footage = read(folder / file.file, {"": None})
-            start = file.start_ns / 1e9
-            flashes += [start + at for at in footage.flashes[""]]
-            beeps += [start + at for at in footage.beeps]
+            shown = _clock(folder, file)
+            flashes += [shown(at) for at in footage.flashes[""]]
+            beeps += [shown(at) for at in footage.beeps]
     return together(flashes, beeps)
+
+
+def _clock(folder: Path, file: RecordedFile) -> Callable[[float], float]:
+    """When a position in the file was, by the sender reports around it: a publisher that has no time for its sound
+    leaves some of it out, and its positions then no longer keep pace with the clock.
+    """
+    lines = map(json.loads, (folder / "timeline-000.json").read_text().splitlines())
+    ticks: list[tuple[float, float]] = [
+        (line["position"] / 1e9, line["at"] / 1e9)
+        for line in lines
+        if line["event"] == "clock" and line["file"] == file.file
+    ] or [(0.0, file.start_ns / 1e9)]
+    positions = [position for position, _ in ticks]
+
+    def at(position: float) -> float:
+        before, moment = ticks[max(0, bisect_right(positions, position) - 1)]
+        return moment + position - before
+
+    return at

@@ -76,7 +76,8 @@ def _rows(
     footage: Footage,
     measured: Measured,
 ) -> list[Row]:
-    drift = 1000 * ((_shift([apart for _, apart in offsets])) - _shift([apart for _, apart in own]))
+    recorded, theirs = (1000 * _shift([apart for _, apart in one]) for one in (offsets, own))
+    drift = recorded - theirs
     growth = _shift(memory)
     on_time = 1 - (measured.repeated + measured.dropped) / (measured.composed + measured.dropped)
     lost = measured.composed - len(footage.times)
@@ -84,7 +85,7 @@ def _rows(
         Row(
             "sound against picture, end against start",
             f"{drift:+.0f} ms",
-            f"{len(offsets)} flashes",
+            f"in the file {recorded:+.0f} ms, the publisher's own {theirs:+.0f} ms, {len(offsets)} flashes",
             target=f"≤ {TARGET_DRIFT_MS:.0f} ms",
             met=abs(drift) <= TARGET_DRIFT_MS,
         ),
