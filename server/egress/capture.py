@@ -301,9 +301,15 @@ class Capture:
                 return self._ended(outcome.STOPPED, end.ended_at)
 
     def _ended(self, reason: str, ended_at: int = 0) -> Outcome:
-        if not self._journal.footage.has_media:
+        if self._journal.footage.has_media:
+            return outcome.completed(reason, ended_at or self._last_media())
+        if not self._egress.active_at:
             return outcome.aborted(reason, self._books.now())
-        return outcome.completed(reason, ended_at or self._last_media())
+        # Its media came before this claim, and is on the disk of the host that had it then.
+        outputs = self._egress.plan.outputs
+        if outputs.files or outputs.segments or outputs.images:
+            return outcome.failed(outcome.FILES_GONE, self._books.now())
+        return outcome.completed(reason, self._books.now())
 
     async def _streams_failed(self, end: Ended) -> Outcome:
         """With a file beside them, which then ends too, it still completes (B-45)."""

@@ -57,7 +57,6 @@ class RecordingFiles:
 
 def _key(recording: Recording) -> str:
     if recording.key is None:
-        raise failed_precondition(
-            "this recording holds tracks, not a file; compose it first", reason="RECORDING_HAS_NO_FILE"
-        )
+        what = "tracks, not a file; compose it first" if recording.tracks else "segments, not a file"
+        raise failed_precondition(f"this recording holds {what}", reason="RECORDING_HAS_NO_FILE")
     return recording.key

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from server.domain.egress import Destination, Egress, FileOutput, Outputs, SegmentsOutput
 from server.ports.recorder import SegmentWritten
-from tests.contract.egress_stage import EgressStage, ScriptedRecorder, at
+from tests.contract.egress_script import ScriptedRecorder, at
+from tests.contract.egress_stage import EgressStage
 
 YOUTUBE = Destination("dst_1", "rtmp://a.rtmp.youtube.com/live2/abcd-efgh")
 TWITCH = Destination("dst_2", "rtmp://live.twitch.tv/app/secret_key")

@@ -21,7 +21,8 @@ from server.egress.handler import delivery_job_id
 from server.errors import Code, ServiceError
 from server.ids import new_egress_id
 from tests.conftest import Eventually
-from tests.contract.egress_stage import EgressStage, at
+from tests.contract.egress_script import at
+from tests.contract.egress_stage import EgressStage
 
 
 @pytest.fixture

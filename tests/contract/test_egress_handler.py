@@ -36,7 +36,8 @@ from tests.contract.egress_samples import (
     YOUTUBE,
     told,
 )
-from tests.contract.egress_stage import ROOM, EgressStage, at
+from tests.contract.egress_script import ROOM, at
+from tests.contract.egress_stage import EgressStage
 
 
 @pytest.fixture

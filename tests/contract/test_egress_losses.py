@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,11 @@ from adapters.db.unit_of_work import SqlDatabase
 from server.domain.egress import (
     Egress,
     EgressStatus,
+    Outputs,
 )
 from server.domain.job import JobStatus
 from server.egress.handler import BROKEN_ATTEMPTS
+from server.egress.journal import Journal, Reported
 from server.ports.recorder import (
     Active,
     Ended,
@@ -29,12 +32,15 @@ from tests.contract.egress_samples import (
     BOTH,
     FILE,
     HLS,
+    MP4,
+    STREAM,
     YOUTUBE,
     manifest_of,
     segment_written,
     told,
 )
-from tests.contract.egress_stage import ROOM, EgressStage, at
+from tests.contract.egress_script import ROOM, at
+from tests.contract.egress_stage import EgressStage
 
 
 @pytest.fixture
@@ -117,6 +123,50 @@ class TestLosses:
             "End reason: Source closed",
             4_000_000_000,
         )
+        assert len(stage.recorders.started) == 1
+
+    @pytest.mark.parametrize(
+        ("outputs", "status", "code"),
+        [(MP4, EgressStatus.FAILED, "EGRESS_FAILED"), (STREAM, EgressStatus.COMPLETE, None)],
+        ids=["file", "stream"],
+    )
+    async def test_is_its_disk_gone_with_its_host_that_is_said(
+        self, stage: EgressStage, outputs: Outputs, status: EgressStatus, code: str | None
+    ) -> None:
+        """Not that it was stopped before it began; a stream leaves nothing that could be missing."""
+        egress = await stage.start(outputs, type_="record" if outputs.files else "stream")
+        claim = await stage.claim(egress)
+        (await stage.recorders.number(0)).records(4, at=at(0))
+        await stage.becomes(egress, EgressStatus.ACTIVE)
+        await claim.dies()
+        shutil.rmtree(stage.files / "egress" / egress.id)
+        stage.rooms.sids = {}
+        await (await stage.claim(egress)).ends()
+        done = await stage.becomes(egress, status)
+        assert (done.failing.code if done.failing else None) == code
+        assert done.details == "End reason: " + ("Failure" if code else "Source closed")
+        assert len(stage.recorders.started) == 1
+
+    async def test_a_disk_that_was_full_ends_it_though_its_worker_died(self, stage: EgressStage) -> None:
+        """Between the end of the capture and that of its job; nobody must record on in ENDING."""
+        egress = await stage.start()
+        claim = await stage.claim(egress)
+        (await stage.recorders.number(0)).records(4, at=at(0))
+        await stage.becomes(egress, EgressStatus.ACTIVE)
+        await claim.dies()
+        journal = await Journal.open(stage.files / "egress" / egress.id)
+        await journal.add(Reported(0, Ended("stopped", ended_at=at(4))))
+        async with stage.database.begin() as tx:
+            stored = await tx.egresses.get(None, egress.id, lock=True)
+            assert stored is not None
+            await tx.egresses.save(
+                replace(stored, status=EgressStatus.ENDING, details="End reason: Disk nearly full")
+            )
+            await tx.commit()
+        await (await stage.claim(egress)).ends()
+        await stage.deliver()
+        done = await stage.becomes(egress, EgressStatus.LIMIT_REACHED)
+        assert done.details == "End reason: Disk nearly full"
         assert len(stage.recorders.started) == 1
 
     async def test_stopped_while_nobody_owned_it(self, stage: EgressStage) -> None:

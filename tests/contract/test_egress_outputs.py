@@ -31,7 +31,8 @@ from tests.contract.egress_samples import (
     manifest_of,
     segment_written,
 )
-from tests.contract.egress_stage import EgressStage, at
+from tests.contract.egress_script import at
+from tests.contract.egress_stage import EgressStage
 
 
 @pytest.fixture

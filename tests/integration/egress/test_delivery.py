@@ -26,7 +26,8 @@ from server.domain.job import JobStatus
 from server.ports.recorder import Active, Joined, SegmentWritten
 from server.ports.storage import StorageTarget
 from tests.conftest import Eventually
-from tests.contract.egress_stage import PROJECT, EgressStage, at
+from tests.contract.egress_script import at
+from tests.contract.egress_stage import PROJECT, EgressStage
 from tests.servers.cloud import (
     ACCOUNT,
     ACCOUNT_KEY,

@@ -16,7 +16,8 @@ from server.domain.egress import EgressStatus, FileOutput, Outputs, Surface
 from server.policies import storage_policy
 from server.settings import load_settings
 from tests.conftest import Eventually
-from tests.contract.egress_stage import PROJECT, EgressStage, at
+from tests.contract.egress_script import at
+from tests.contract.egress_stage import PROJECT, EgressStage
 from tests.servers.s3 import S3Server
 from tests.servers.versitygw import versitygw_server
 
