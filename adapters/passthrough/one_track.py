@@ -281,7 +281,7 @@ def _sound(plan: RecorderPlan, report: Callable[[FromRecorder], None]) -> SoundS
     from adapters.recorder.streaming import stream_resolver
 
     resolve = stream_resolver(allow_private=plan.allow_private_urls)
-    return SoundStream(plan.destinations, report, resolve=resolve)
+    return SoundStream(plan, report, resolve=resolve)
 
 
 def _refusal(track: Track, plan: RecorderPlan) -> Broke | None:

@@ -21,8 +21,9 @@ from adapters.recorder.outputs.dial import trusted_context
 from adapters.recorder.outputs.streams import Streams
 from adapters.recorder.outputs.tcp import Resolve
 from adapters.recorder.outputs.websocket import WebsocketLink
+from adapters.recorder.streaming import Watched
 from server.domain.egress import Destination
-from server.ports.recorder import FromRecorder
+from server.ports.recorder import FromRecorder, RecorderPlan
 
 if TYPE_CHECKING:
     from av import AudioCodecContext
@@ -45,7 +46,7 @@ class SoundStream:
 
     def __init__(
         self,
-        destinations: Sequence[Destination],
+        plan: RecorderPlan,
         report: Callable[[FromRecorder], None],
         *,
         resolve: Resolve,
@@ -57,9 +58,8 @@ class SoundStream:
             begins_at_key=False,
             retries=False,
         )
-        self._streams.want(destinations)
-        self._had_destinations = bool(destinations)
-        self._wanted = len(destinations)
+        self._streams.want(plan.destinations)
+        self._watched = Watched(plan)
         self._playout = _Playout()
         self._started = 0.0
         self._heard_at = 0.0
@@ -75,16 +75,11 @@ class SoundStream:
 
     @property
     def over(self) -> str:
-        """`streams_ended` or `streams_failed` once nobody listens any more."""
-        if not self._had_destinations:
-            return ""
-        if not self._wanted:
-            return "streams_ended"
-        return "" if self._streams.running else "streams_failed"
+        """See `Watched.over`."""
+        return self._watched.over(self._streams.running)
 
     def want(self, destinations: Sequence[Destination]) -> None:
-        self._had_destinations = self._had_destinations or bool(destinations)
-        self._wanted = len(destinations)
+        self._watched.want(destinations)
         self._streams.want(destinations)
 
     @property

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.recorder.director import Director
 from adapters.recorder.members import Member, Publication
 from adapters.recorder.room import CannotJoin, RecordedRoom, StatisticsFailed
+from adapters.recorder.streaming import Watched, stream_resolver
 from adapters.recorder.timeline import Clock, Timeline
+from server.domain.egress import Destination
 from server.domain.egress_sources import MediaSource, ParticipantSource, RoomSource, TrackCompositeSource
 from server.ports.recorder import (
     Active,
@@ -96,7 +99,8 @@ class _Session:
         self._failure: Exception | None = None
         self._program: Program | None = None
         self._timeline: Timeline | None = None
-        self._had_destinations = bool(plan.destinations)
+        self._watched = Watched(plan)
+        self._told = plan.destinations
         self._seen: dict[str, TrackSeen] = {}
 
     async def run(self) -> None:
@@ -206,7 +210,6 @@ class _Session:
     async def _open(self) -> None:
         """The encoders take their time to open, in which pictures are on their way already."""
         from adapters.recorder.program import Program
-        from adapters.recorder.streaming import stream_resolver
 
         plan = self._plan
         resolve = stream_resolver(allow_private=plan.allow_private_urls)
@@ -281,18 +284,7 @@ class _Session:
         return "limit" if limit and self._timeline is not None and self._timeline.seconds >= limit else ""
 
     def _streams_over(self) -> str:
-        plan = self._plan
-        if (
-            self._program is None
-            or plan.container
-            or plan.segment_sec
-            or plan.images
-            or not self._had_destinations
-        ):
-            return ""
-        if not self._director.orders.destinations:
-            return "streams_ended"
-        return "" if self._program.running_streams else "streams_failed"
+        return self._watched.over(self._program.running_streams) if self._program is not None else ""
 
     async def _measure(self) -> None:
         try:
@@ -366,13 +358,17 @@ class _Session:
     def _apply(self, order: NewOrders) -> None:
         program, timeline = self._program, self._timeline
         if timeline is not None and program is not None:
-            if order.destinations != self._director.orders.destinations:
-                destinations = order.destinations
-                timeline.call(lambda: program.set_destinations(destinations))
+            if order.destinations != self._told:
+                self._told = order.destinations
+                timeline.call(partial(self._redirect, program, order.destinations))
             timeline.cut(order.paused == "cut")
-        self._had_destinations = self._had_destinations or bool(order.destinations)
         self._director.orders = order
         self._on_change()
+
+    def _redirect(self, program: Program, destinations: Sequence[Destination]) -> None:
+        """In the timeline's thread. Streams that have not begun must not be taken for failed ones."""
+        program.set_destinations(destinations)
+        self._watched.want(destinations)
 
     async def _end(self, reason: str) -> None:
         now = time.time_ns()

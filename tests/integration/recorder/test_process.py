@@ -60,7 +60,7 @@ async def test_one_whose_start_is_given_up_does_not_stay(
     """A job may be taken away while its recorder still comes up."""
     pool = RecorderPool()
     starting = asyncio.create_task(pool.start(plan_for(livekit, room, tmp_path)))
-    await eventually(lambda: children())
+    await eventually(children)
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
     await pool.aclose()

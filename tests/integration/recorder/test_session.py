@@ -318,6 +318,22 @@ async def test_only_streams_and_none_can_be_reached(
         assert (await run.hears(Ended)).reason == "stopped"
 
 
+async def test_a_destination_that_is_asked_for_before_it_records(
+    livekit: LiveKitServer, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """LK-51: orders that come while the room is joined are not lost, nor is a stream that begins a failed one."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    port = silent.getsockname()[1]
+    one = Destination("one", f"rtmp://127.0.0.1:{port}/live/key")
+    plan = plan_for(livekit, room, tmp_path, streams="rtmp", allow_private_urls=True, container="")
+    async with recording(pool, plan) as run:
+        await run.recorder.send(NewOrders(destinations=(one,)))
+        await run.hears(Active)
+        assert (await run.hears(StreamReport)).id == "one"
+        assert (await run.hears(Ended)).reason == "streams_failed"
+    silent.close()
+
+
 async def test_only_streams_and_the_last_is_taken_away(
     livekit: LiveKitServer, pool: RecorderPool, room: str, tmp_path: Path
 ) -> None:

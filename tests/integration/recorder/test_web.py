@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -144,6 +146,30 @@ def end_frames(session: Session) -> int:
     measured = session.last(Measured)
     assert isinstance(measured, Measured)
     return measured.composed
+
+
+async def test_a_browser_that_dies_leaves_what_was_recorded(
+    site: Site, session: Session, eventually: Eventually
+) -> None:
+    """Issue section 5: another recorder goes on, with a part of its own."""
+    async with session.recording(WebSource(f"{site.url}/page")):
+        await eventually(_recorded(session, 1), within=40)
+        os.kill(_browser(session.folder), signal.SIGKILL)
+    broke = session.reports[-1]
+    assert broke == Broke("EGRESS_FAILED", "the browser ended", 500, retry=True)
+    with av.open(str(session.folder / "part-000.mp4")) as file:
+        assert len(list(file.decode(video=0))) == end_frames(session)
+
+
+def _browser(folder: Path) -> int:
+    """The first process of the browser whose profile is in that folder."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            ours = any(word.startswith(f"--user-data-dir={folder}".encode()) for word in words)
+            if entry.name.isdigit() and ours and not any(word.startswith(b"--type=") for word in words):
+                return int(entry.name)
+    raise AssertionError("no browser")
 
 
 async def test_a_page_begins_and_ends_the_recording_itself(site: Site, session: Session) -> None:
