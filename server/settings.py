@@ -133,7 +133,7 @@ class Settings(BaseSettings):
         None,
         gt=0,
         description="Processor cores that a worker gives to recordings and streams; default nearly all. A 720p30 "
-        "composition counts as half a core.",
+        "composition counts as 0.6.",
     )
     egress_max_duration_sec: float = Field(
         0, ge=0, description="Longest recording or stream, seconds; 0 means no limit."

@@ -8,16 +8,16 @@ from __future__ import annotations
 from server.domain.egress import EgressPlan, VideoEncoding
 from server.domain.egress_sources import RoomSource, RoomTracksSource, TrackSource, WebSource
 
-TYPICAL_CORES = 0.5
+TYPICAL_CORES = 0.6
 """A composed 720p30 recording: what must be free before a worker takes one more."""
 
 _TRACK = 0.05
 _ROOM_TRACKS = 0.15
 _SOUND = 0.1
-_RECEIVE = 0.2
+_RECEIVE = 0.25
 _BROWSER = 1.0
 # Encoding grows with the pixels a second, from 720p30.
-_ENCODE_720P30 = 0.3
+_ENCODE_720P30 = 0.35
 _PIXELS_720P30 = 1280 * 720 * 30
 _VP9_FACTOR = 2.5
 
