@@ -34,6 +34,7 @@ from server.egress.abandoned import AbandonedSweep
 from server.egress.auto import AutoEgressWatch
 from server.egress.board import OrdersBoard, StirringFeed
 from server.egress.capacity import Capacity
+from server.egress.composing import CompositionSweep
 from server.egress.control import EgressControl
 from server.egress.delivery import delivery_kind
 from server.egress.events import EgressEvents
@@ -252,6 +253,7 @@ async def open_backend(
                     sweeps=(
                         LeftoverSweep(database, storage, clock),
                         AbandonedSweep(database, egress_watchers, clock),
+                        CompositionSweep(database, clock),
                         EgressSweep(database, egress_base.folder, delivery_kind(egress_base.folder)),
                     ),
                 ),

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, select
 
 from adapters.db.egress_tables import recordings
-from adapters.db.session import AnyRow, Session, execute, fetch_first
+from adapters.db.session import AnyRow, Session, execute, fetch_all, fetch_first
 from server.domain.recording import Recording, RecordingPage
 from server.ids import ProjectId
 
@@ -27,6 +27,8 @@ _OF_EGRESS = select(_r).where(_PROJECT, _r.c.egress_id == bindparam("p_egress"),
 _SAVE = (
     _r.update().where(_ID).values({name: bindparam(f"v_{name}", type_=_r.c[name].type) for name in _CHANGING})
 )
+
+_COMPOSING = select(_r).where(_r.c.status == "STARTED", _r.c.composed_from.is_not(None))
 
 
 def _listing(in_room: bool, in_state: bool) -> tuple[Any, Any]:
@@ -81,6 +83,10 @@ class SqlRecordings:
         await execute(
             self._session, _SAVE, {"p_id": recording.id, **{f"v_{name}": row[name] for name in _CHANGING}}
         )
+
+    async def composing(self) -> tuple[Recording, ...]:
+        """Of all projects: compositions that have not ended."""
+        return tuple(map(_recording, await fetch_all(self._session, _COMPOSING)))
 
     async def list(
         self,

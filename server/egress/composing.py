@@ -20,6 +20,7 @@ from server.domain.webhook import NewEvent
 from server.egress.qualities import FORMATS, encoding_of
 from server.egress.storage import EgressStorages, OpenStorage
 from server.errors import ServiceError
+from server.ids import JobId, derived_job_id
 from server.ports.jobs import JobFailed, JobRun, JobStopped, OwnershipLost, RetryLater
 from server.ports.recorder import ComposerBroke, Finished, RoomComposer
 from server.ports.storage import StorageError
@@ -103,20 +104,8 @@ class CompositionHandler:
     async def on_settled(self, job: Job) -> None:
         """Removes what attempts that died have left; the row of a composition that failed says so."""
         await asyncio.to_thread(shutil.rmtree, self._cutter.folder / job.id, ignore_errors=True)
-        if job.status is not JobStatus.FAILED:
-            return
-        async with self._cutter.database.begin() as tx:
-            recording = await tx.recordings.get(None, job.spec["recordingId"])
-            if recording is not None:
-                failed = replace(
-                    recording,
-                    status="FAILED",
-                    ended_at=self._cutter.clock.now(),
-                    error_code=job.error_code,
-                    error_message=job.error_message,
-                )
-                await tx.recordings.save(failed)
-                await tx.commit()
+        if job.status is JobStatus.FAILED:
+            await _fail(self._cutter.database, job, self._cutter.clock)
 
     def _event(self, name: str, job: Job, data: Mapping[str, Any]) -> NewEvent:
         now = self._cutter.clock.now()
@@ -236,6 +225,45 @@ class _Cut:
             except OwnershipLost:
                 return
             await asyncio.sleep(_TELL_SEC)
+
+
+class CompositionSweep:
+    """Finds compositions whose worker died between the failure of their job and that of their row."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def run(self) -> int:
+        """How many were ended."""
+        async with self._database.read() as tx:
+            jobs = [
+                await tx.jobs.get(one.project_id, composition_job_id(one))
+                for one in await tx.recordings.composing()
+            ]
+        failed = [job for job in jobs if job is not None and job.status is JobStatus.FAILED]
+        for job in failed:
+            await _fail(self._database, job, self._clock)
+        return len(failed)
+
+
+def composition_job_id(recording: Recording) -> JobId:
+    return derived_job_id(recording.project_id, COMPOSITION_KIND, recording.id)
+
+
+async def _fail(database: Database, job: Job, clock: Clock) -> None:
+    async with database.begin() as tx:
+        recording = await tx.recordings.get(None, job.spec["recordingId"])
+        if recording is not None:
+            failed = replace(
+                recording,
+                status="FAILED",
+                ended_at=clock.now(),
+                error_code=job.error_code,
+                error_message=job.error_message,
+            )
+            await tx.recordings.save(failed)
+            await tx.commit()
 
 
 def _folder(cutter: Cutter, run: JobRun) -> Path:

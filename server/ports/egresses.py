@@ -63,6 +63,10 @@ class RecordingRepository(Protocol):
     async def of_egress(self, project_id: ProjectId, egress_id: str) -> Recording | None: ...
     async def save(self, recording: Recording) -> None: ...
 
+    async def composing(self) -> tuple[Recording, ...]:
+        """Of all projects: compositions that have not ended."""
+        ...
+
     async def list(
         self,
         project_id: ProjectId,

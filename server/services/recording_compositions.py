@@ -7,12 +7,12 @@ from server.clock import Clock
 from server.context import CallContext
 from server.domain.job import NewJob
 from server.domain.recording import Recording
-from server.egress.composing import COMPOSITION_ATTEMPTS, COMPOSITION_KIND
+from server.egress.composing import COMPOSITION_ATTEMPTS, COMPOSITION_KIND, composition_job_id
 from server.egress.compositions import DEFAULT_LAYOUT
 from server.egress.qualities import DEFAULT_FILE_TYPE, DEFAULT_QUALITY
 from server.egress.recording_files import RecordingFiles
 from server.errors import failed_precondition
-from server.ids import derived_id, derived_job_id, new_recording_id
+from server.ids import derived_id, new_recording_id
 from server.ports.jobs import JobEngine
 from server.ports.unit_of_work import Database
 from server.services.egress_messages import recording_to_message
@@ -61,7 +61,7 @@ class RecordingCompositions:
 
 def _job(recording: Recording, source: Recording) -> NewJob:
     return NewJob(
-        id=derived_job_id(recording.project_id, COMPOSITION_KIND, recording.id),
+        id=composition_job_id(recording),
         project_id=recording.project_id,
         kind=COMPOSITION_KIND,
         spec={

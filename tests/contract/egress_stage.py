@@ -179,7 +179,7 @@ class EgressStage:
 
     async def claim(self, egress: Egress) -> Claim:
         """A worker takes the capture, or takes it over."""
-        return await self._begin(egress.job_id, self.capturing)
+        return await self.begin(egress.job_id, self.capturing)
 
     async def deliver(self) -> None:
         """A worker takes what waits to be delivered."""
@@ -190,11 +190,11 @@ class EgressStage:
             async with self.database.begin() as tx:
                 return await tx.queue.next_waiting(self.delivering.kind, after="")
 
-        return await self._begin(await self.eventually(waiting), self.delivering)
+        return await self.begin(await self.eventually(waiting), self.delivering)
 
     async def deliver_again(self, before: Claim) -> Claim:
         """Another worker takes the delivery, however it stands."""
-        return await self._begin(before.run.job.id, self.delivering)
+        return await self.begin(before.run.job.id, self.delivering)
 
     async def unfinish(self, claim: Claim) -> None:
         """As if its worker had died just before the end of its job was stored."""
@@ -208,7 +208,7 @@ class EgressStage:
         """After a change of `studio`."""
         self.capturing = EgressHandler(self.studio, self.engine, self.delivering.kind)
 
-    async def _begin(self, job_id: Any, handler: JobHandler) -> Claim:
+    async def begin(self, job_id: Any, handler: JobHandler) -> Claim:
         async with self.database.begin() as tx:
             job = await tx.jobs.claim(job_id, owner=new_id("worker"), now=self.clock.now())
             await tx.commit()
