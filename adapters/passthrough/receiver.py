@@ -42,7 +42,9 @@ class ConnectionLost(Exception):
 class MediaLink:
     """One subscriber connection. `on_media` gets each decrypted RTP packet, `on_control` each RTCP packet.
 
-    `stood` once media could come through, `lost` when it no longer can. `ice_servers` are those of the join response, for networks that let only relayed media through; [] for direct ways.
+    `stood` once media could come through, `lost` when it no longer can, or when `on_media` or `on_control` raised
+    `failure`. `ice_servers` are those of the join response, for networks that let only relayed media through; [] for
+    direct ways.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class MediaLink:
         self._username = ""
         self.offer: Offer | None = None
         self.stood = False
+        self.failure: Exception | None = None
         self._polls: list[_Poll] = []
         self.lost = asyncio.Event()
 
@@ -170,6 +173,9 @@ class MediaLink:
                 except pylibsrtp.Error:
                     # A repeated or foreign packet.
                     return
+                except Exception as error:  # noqa: BLE001 - in a callback of the loop it would only be logged
+                    self.failure = error
+                    self.lost.set()
 
             self._polls.append(_Poll(protocol, received))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+import traceback
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Protocol
 
 from adapters.passthrough.listener import Listener
@@ -23,6 +25,8 @@ from server.ports.recorder import (
 )
 
 _TICK_SEC = 1.0
+# Sockets raise OSError as well; after these alone another recorder would fare no better.
+_DISK_REFUSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO})
 
 
 class Recording(Listener, Protocol):
@@ -65,22 +69,48 @@ async def record_tracks(
     room = Room(plan.url, plan.token, recording)
     recording.attach(room)
     tasks = [
-        asyncio.create_task(_follow(room, outcome)),
-        asyncio.create_task(_obey(recording, orders, outcome)),
-        asyncio.create_task(_tick(recording, plan, report, outcome)),
+        asyncio.create_task(_settling(work, outcome))
+        for work in (
+            _follow(room, outcome),
+            _obey(recording, orders, outcome),
+            _tick(recording, plan, report, outcome),
+        )
     ]
     try:
-        how = await outcome
-        at_ns = time.time_ns()
-        media = await asyncio.to_thread(recording.finish, at_ns)
-        await recording.close()
-        if media:
-            report(recording.measured())
-        report(Ended(how.reason, at_ns, media) if isinstance(how, Ended) else how)
+        report(await _finished(recording, await outcome, report))
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _finished(
+    recording: Recording, how: Ended | Broke, report: Callable[[FromRecorder], None]
+) -> Ended | Broke:
+    at_ns = time.time_ns()
+    try:
+        media = await asyncio.to_thread(recording.finish, at_ns)
+        await recording.close()
+    except Exception as error:  # noqa: BLE001 - what went wrong first says more
+        return how if isinstance(how, Broke) else _broke(error)
+    if media:
+        report(recording.measured())
+    return Ended(how.reason, at_ns, media) if isinstance(how, Ended) else how
+
+
+async def _settling(work: Coroutine[None, None, None], outcome: asyncio.Future[Ended | Broke]) -> None:
+    """A recording of which a part fails must not seem to go on."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - whatever it is ends the recording and is told
+        settle(outcome, _broke(error))
+
+
+def _broke(error: Exception) -> Broke:
+    if isinstance(error, OSError) and error.errno in _DISK_REFUSES:
+        return Broke("STORAGE_UPLOAD_FAILED", f"could not record: {error}", 500)
+    traceback.print_exception(error)
+    return Broke("INTERNAL", f"the recorder failed: {type(error).__name__}", 500, retry=True)
 
 
 def _recording(
@@ -103,9 +133,6 @@ async def _follow(room: Room, outcome: asyncio.Future[Ended | Broke]) -> None:
         settle(outcome, Ended(left.reason, time.time_ns()))
     except JoinRefused as refusal:
         settle(outcome, Broke("EGRESS_FAILED", str(refusal), 503, retry=refusal.status not in (401, 403)))
-    except Exception as error:
-        settle(outcome, Broke("INTERNAL", f"the recorder failed: {type(error).__name__}", 500, retry=True))
-        raise
 
 
 async def _obey(

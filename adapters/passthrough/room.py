@@ -70,7 +70,7 @@ class Room:
         return self._streams
 
     async def run(self) -> None:
-        """Ends by RoomLeft; raise JoinRefused when not even the first join works."""
+        """Ends by RoomLeft; raise JoinRefused when not even the first join works, and what the listener raises."""
         deadline: float | None = None
         pause = 0.05
         while True:
@@ -136,6 +136,8 @@ class Room:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            if self._link.failure is not None:
+                raise self._link.failure
             raise ConnectionLost("media no longer gets through")
         finally:
             for task in tasks:

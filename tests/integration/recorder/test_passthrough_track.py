@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import resource
 import signal
 import statistics
 from collections.abc import AsyncIterator
@@ -355,6 +356,19 @@ async def test_a_websocket_that_refuses_ends_the_egress(
     async with recording(pool, plan) as run:
         ended = await run.hears(Ended)
     assert ended.reason == "streams_failed"
+
+
+async def test_a_disk_that_refuses_ends_the_recording(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """Issue section 5: a recording that is not written must not seem to go on."""
+    sids = await people.join(Person("ann", audio=False, kbps=3000, busy=True), room)
+    async with recording(pool, plan_of(livekit, room, tmp_path, sids["video"])) as run:
+        await run.hears(Active)
+        resource.prlimit(run.recorder.pid, resource.RLIMIT_FSIZE, (150_000, 150_000))
+        broke = await run.hears(Broke)
+    assert broke.code == "STORAGE_UPLOAD_FAILED"
+    assert not broke.retry
 
 
 @pytest.mark.parametrize(("codec", "container"), [("h264", "mp4"), ("vp8", "webm")])
