@@ -18,15 +18,13 @@ from pathlib import Path
 
 import structlog
 
-import adapters
+from adapters.recorder.children import child_environment, module_command
 from adapters.recorder.scrub import scrubbed
 from server.domain.egress import Encoding
 from server.domain.json_form import from_json, to_json
 from server.ports.recorder import ComposerBroke, Finished
 
 _log = structlog.get_logger("composer")
-_ROOT = Path(adapters.__file__).parents[1]
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 # Live recordings keep time with people, this does not.
 _NICE = 5
 _DONE = "done"
@@ -55,17 +53,11 @@ class TrackComposer:
             "container": container,
         }
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "adapters.recorder.composer",
+            *module_command("adapters.recorder.composer"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={
-                **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-                "PYTHONPATH": str(_ROOT),
-            },
+            env=child_environment(),
             start_new_session=True,
         )
         with contextlib.suppress(OSError):

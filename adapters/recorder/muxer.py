@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.recorder.children import child_environment, module_command
 from adapters.recorder.outputs.part_file import fps_of_program
 from server.domain.json_form import from_json, to_json
 from server.ports.recorder import Finished, Join
@@ -101,10 +102,10 @@ class Muxer:
 
 async def _finish_in_process(parts: Sequence[Path], target: Path, container: str) -> Finished:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", __name__, container, str(target), *map(str, parts)),
+        *module_command(__name__, container, str(target), *map(str, parts)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        env={name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH") if name in os.environ},
+        env=child_environment(),
     )
     try:
         said, _ = await process.communicate()

@@ -7,20 +7,18 @@ import contextlib
 import json
 import os
 import signal
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import structlog
 
-import adapters
+from adapters.recorder.children import child_environment, module_command
 from adapters.recorder.scrub import scrubbed
 from server.domain.json_form import from_json, to_json
 from server.ports.recorder import Broke, Ended, FromRecorder, Ready, RecorderDied, RecorderPlan, ToRecorder
 
 _log = structlog.get_logger("recorder")
-_ROOT = Path(adapters.__file__).parents[1]
 _MAX_LINE_BYTES = 1 << 20
 _LINE_CHARS = 2000
 _KEPT_LINES = 5
@@ -28,18 +26,6 @@ _READY_SEC = 30.0
 _FAREWELL_SEC = 5.0
 # A recorder that joins its room has the processor to itself for so long, before the next one is made ready.
 _BREATH_SEC = 1.0
-# Nothing of the server's own settings, which hold its secrets. Chromium wants a home, the resolver its files.
-_PASSED_ON = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "TMPDIR",
-    "SSL_CERT_FILE",
-    "LD_LIBRARY_PATH",
-    "BAX_FFMPEG",
-)
 # Dozens of threads allocate pictures: few arenas, as each keeps what was freed in it, and no fresh pages for each one.
 # The SDK's tasks only hand media to Python, one at a time: a second thread for them is woken for nothing.
 _TUNING = {
@@ -239,15 +225,12 @@ class RecorderPool:
 
     async def _make(self) -> Recorder:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "adapters.recorder",
+            *module_command("adapters.recorder"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=_MAX_LINE_BYTES,
-            env=self._child_environment(),
+            env={**child_environment(self._environment), **_TUNING, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
         if self._nice:
@@ -259,7 +242,3 @@ class RecorderPool:
             await recorder.kill()
             raise
         return recorder
-
-    def _child_environment(self) -> dict[str, str]:
-        passed = {name: self._environment[name] for name in _PASSED_ON if name in self._environment}
-        return {**passed, **_TUNING, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
