@@ -16,9 +16,12 @@ IMAGE = "image"
 
 
 class ImageUploads:
-    """One output of images; the journal knows how far it is."""
+    """One output of images; the journal knows how far it is. With `keep` they stay on disk, as segments do."""
 
-    def __init__(self, index: int, names: ImageNames, storage: OpenStorage, journal: Journal) -> None:
+    def __init__(
+        self, index: int, names: ImageNames, storage: OpenStorage, journal: Journal, *, keep: bool = False
+    ) -> None:
+        self._keep = keep
         self._index = index
         self._names = names
         self._storage = storage
@@ -26,9 +29,9 @@ class ImageUploads:
 
     async def catch_up(self) -> None:
         """Uploads what is there, in order. Raise StorageError, OwnershipLost; what is done stays done."""
-        stored = self._journal.footage.stored
+        backup = self._storage.is_backup
         for image in self._taken():
-            if (IMAGE, self._index, image.number) not in stored:
+            if not self._journal.is_stored(IMAGE, self._index, image.number, image.file, backup=backup):
                 await self._upload(image)
 
     async def finish(self) -> ImagesResult:
@@ -76,4 +79,5 @@ class ImageUploads:
         await self._journal.add(
             Stored(IMAGE, self._index, image.number, key, size, digest, self._storage.is_backup)
         )
-        path.unlink(missing_ok=True)
+        if not self._keep:
+            path.unlink(missing_ok=True)

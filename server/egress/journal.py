@@ -219,6 +219,13 @@ class Journal:
             journal.footage.apply(entry)
         return journal
 
+    def is_stored(self, media: str, output: int, number: int, file: str, *, backup: bool) -> bool:
+        """Whether it needs no upload to the backup storage or the first one: it is there, or only the other has it."""
+        stored = self.footage.stored.get((media, output, number))
+        if stored is None:
+            return False
+        return stored.backup == backup or not (self.folder / file).exists()
+
     async def add(self, entry: Entry, *, durable: bool = True) -> None:
         """Raise OSError when the disk cannot take it. What is not `durable` may be missing after a power cut."""
         line = json.dumps(to_json(entry), separators=(",", ":")).encode() + b"\n"

@@ -83,11 +83,22 @@ def _playlist(
 
 
 class SegmentUploads:
-    """One HLS output. What is on disk waits there until the storage has taken it; the journal knows how far it is."""
+    """One HLS output. What is on disk waits there until the storage has taken it; the journal knows how far it is.
+
+    With `keep` it stays on disk even then: should the backup storage be needed later, it takes all of it.
+    """
 
     def __init__(
-        self, egress: Egress, index: int, names: SegmentNames, storage: OpenStorage, journal: Journal
+        self,
+        egress: Egress,
+        index: int,
+        names: SegmentNames,
+        storage: OpenStorage,
+        journal: Journal,
+        *,
+        keep: bool = False,
     ) -> None:
+        self._keep = keep
         self._output: SegmentsOutput = egress.plan.outputs.segments[index]
         self._outputs = len(egress.plan.outputs.segments)
         self._index = index
@@ -159,18 +170,20 @@ class SegmentUploads:
     # --- segments
 
     def _first_missing(self) -> Segment | None:
-        stored = self._journal.footage.stored
-        for segment in self._journal.footage.segments[self._uploaded() :]:
-            if (SEGMENT, self._index, segment.number) not in stored:
-                return segment
-        return None
+        segments, number = self._journal.footage.segments, self._uploaded()
+        return segments[number] if number < len(segments) else None
 
     def _uploaded(self) -> int:
         """How many from the first one on are in place."""
-        stored, number = self._journal.footage.stored, self._listed
-        while (SEGMENT, self._index, number) in stored:
+        segments, number = self._journal.footage.segments, self._listed
+        while number < len(segments) and self._is_in_place(segments[number]):
             number += 1
         return number
+
+    def _is_in_place(self, segment: Segment) -> bool:
+        return self._journal.is_stored(
+            SEGMENT, self._index, segment.number, segment.file, backup=self._storage.is_backup
+        )
 
     async def _upload(self, segment: Segment) -> None:
         path = self._journal.folder / segment.file
@@ -186,7 +199,9 @@ class SegmentUploads:
             Stored(SEGMENT, self._index, segment.number, key, size, digest, self._storage.is_backup)
         )
         stored = self._journal.footage.stored
-        if all((SEGMENT, output, segment.number) in stored for output in range(self._outputs)):
+        if not self._keep and all(
+            (SEGMENT, output, segment.number) in stored for output in range(self._outputs)
+        ):
             path.unlink(missing_ok=True)
 
     def _stored(self, number: int) -> Stored:

@@ -144,13 +144,14 @@ class Uploads:
         output = self._egress.plan.outputs.segments[index]
         names = segment_names(output, known_facts(self._egress, self._journal))
         storage = await self._storage(output.storage)
-        return SegmentUploads(self._egress, index, names, storage, self._journal)
+        keep = self._storages.has_backup
+        return SegmentUploads(self._egress, index, names, storage, self._journal, keep=keep)
 
     async def _images(self, index: int) -> ImageUploads:
         output = self._egress.plan.outputs.images[index]
         names = image_names(output, known_facts(self._egress, self._journal))
         storage = await self._storage(output.storage)
-        return ImageUploads(index, names, storage, self._journal)
+        return ImageUploads(index, names, storage, self._journal, keep=self._storages.has_backup)
 
     async def _storage(self, index: int) -> OpenStorage:
         opened = await self._storages.open(self._egress, index, backup=self._backup)

@@ -26,6 +26,7 @@ from server.domain.job import JobStatus
 from server.ports.recorder import Active, Joined, SegmentWritten
 from server.ports.storage import StorageTarget
 from tests.conftest import Eventually
+from tests.contract.egress_samples import segment_written
 from tests.contract.egress_script import at
 from tests.contract.egress_stage import PROJECT, EgressStage
 from tests.servers.cloud import (
@@ -204,6 +205,43 @@ async def test_the_backup_takes_what_the_first_choice_does_not(
             await stage.deliver()
         await stage.becomes(egress, EgressStatus.COMPLETE)
         assert read(s3, spare)["calls/my-live-room.mp4"] == b"second"
+    finally:
+        await stage.close()
+
+
+async def test_the_backup_takes_segments_that_were_in_place_already(
+    database: SqlDatabase, tmp_path: Path, eventually: Eventually, s3: S3Server, proxy: FaultProxy
+) -> None:
+    """Issue section 5: a playlist in the backup storage plays although the first storage is gone with what it had."""
+    bucket, spare = s3.new_bucket(), s3.new_bucket()
+    backup = s3.config(bucket=spare, region=s3.region)
+    stage = await EgressStage(
+        database, tmp_path / "data", eventually, s3_options=OPTIONS, backup=backup
+    ).open()
+    try:
+        hls = Outputs(segments=(SegmentsOutput("live/seg", "index.m3u8"),))
+        own = choice(s3, bucket, endpoint=proxy.endpoint)
+        egress = await stage.start(hls, surface=Surface.LIVEKIT, storage=own)
+        claim = await stage.claim(egress)
+        recorder = await stage.recorders.number(0)
+        recorder.says(Joined("RM_first"), Active(at(0)), segment_written(recorder, 0, 0))
+
+        async def first_is_up() -> bool:
+            return "live/seg_00000.ts" in read(s3, bucket)
+
+        await stage.eventually(first_is_up)
+        proxy.faults.append(Fault("", times=1000, reply=error(403, "AccessDenied")))
+        recorder.says(segment_written(recorder, 1, 4))
+        await stage.stop(egress)
+        await claim.ends()
+        await stage.deliver()
+        done = await stage.becomes(egress, EgressStatus.COMPLETE)
+        assert done.results.backup_storage_used
+        assert done.results.segments[0].segment_count == 2
+        objects = read(s3, spare)
+        assert objects["live/seg_00000.ts"] == b"segment 0.0"
+        assert objects["live/seg_00001.ts"] == b"segment 0.1"
+        assert b"seg_00000.ts" in objects["live/index.m3u8"]
     finally:
         await stage.close()
 
