@@ -37,7 +37,11 @@ _REASONS = {
     rtc.DisconnectReason.ROOM_DELETED: "source_closed",
     rtc.DisconnectReason.ROOM_CLOSED: "source_closed",
 }
-_JOIN_TIMEOUT_SEC = 5.0
+_CONNECT_SEC = 5.0
+# The SDK tries four times, which takes this long at the most. Whoever gives up before leaves an attempt behind that may
+# still get through, and would throw the next one out under the same identity.
+_JOIN_SEC = 40.0
+_SUBSCRIBE_AGAIN_SEC = 1.0
 _PAUSES_SEC = (0.2, 0.5, 1.0, 2.0)
 _FAREWELL_SEC = 0.5
 _STATISTICS_SEC = 1.0
@@ -104,11 +108,11 @@ class RecordedRoom:
         self._listen(room)
         # With one connection for both ways LiveKit takes a fifth of a second longer to send the first picture.
         options = rtc.RoomOptions(
-            auto_subscribe=False, single_peer_connection=False, connect_timeout=_JOIN_TIMEOUT_SEC
+            auto_subscribe=False, single_peer_connection=False, connect_timeout=_CONNECT_SEC
         )
         self._room = room
         try:
-            async with asyncio.timeout(_JOIN_TIMEOUT_SEC * 2):
+            async with asyncio.timeout(_JOIN_SEC):
                 await room.connect(self.url, self.token, options)
         except rtc.ConnectError as error:
             raise CannotJoin(f"could not join the room: {scrubbed(error.message)}") from None
@@ -218,6 +222,7 @@ class RecordedRoom:
             room.on(event, current(lambda *_: self._soon()))
         room.on("track_muted", current(self._on_muted))
         room.on("track_subscribed", current(self._on_subscribed))
+        room.on("track_subscription_failed", current(self._on_not_subscribed))
         room.on("track_unsubscribed", current(self._on_unsubscribed))
         room.on("reconnecting", current(self._on_reconnecting))
         room.on("reconnected", current(self._on_reconnected))
@@ -276,6 +281,12 @@ class RecordedRoom:
         if self.lost_since is None and (feed := self.feeds.pop(publication.sid, None)):
             feed.stream.close()
             self._soon()
+
+    def _on_not_subscribed(self, _: rtc.RemoteParticipant, sid: str, error: str) -> None:
+        _log.warning("track %s could not be subscribed to: %s", sid, error)
+        if (asked := self._asked.get(sid)) is not None:
+            self._subscribe(asked, wanted=False)
+            asyncio.get_running_loop().call_later(_SUBSCRIBE_AGAIN_SEC, self._soon)
 
     def _on_muted(self, _: rtc.Participant, publication: rtc.TrackPublication) -> None:
         feed = self.feeds.get(publication.sid)

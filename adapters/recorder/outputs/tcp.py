@@ -105,6 +105,9 @@ class Tcp:
         """At least one byte, before the monotonic time `deadline`."""
         while not (data := self.read_available()):
             self._wait(select.POLLIN, deadline)
+        if time.monotonic() > deadline:
+            # One that talks without an end has not answered either.
+            raise LinkError(TIMEOUT, "The destination did not answer in time.")
         return data
 
     def read_available(self) -> bytes:
