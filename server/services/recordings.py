@@ -11,8 +11,9 @@ from server.domain.recording import Recording
 from server.egress.compositions import DEFAULT_LAYOUT, Composition
 from server.egress.qualities import DEFAULT_FILE_TYPE, DEFAULT_QUALITY
 from server.egress.recording_files import RecordingFiles
-from server.errors import Code, ServiceError, not_found
+from server.errors import Code, ServiceError, not_found, unavailable
 from server.ids import ProjectId
+from server.ports.storage import StorageError
 from server.ports.unit_of_work import Database
 from server.services.egress_messages import manifest_to_message, recording_to_message
 from server.services.egresses import Egresses
@@ -96,12 +97,14 @@ class Recordings:
     async def get_recording_download_url(
         self, request: pb.GetRecordingDownloadUrlRequest, ctx: CallContext
     ) -> pb.RecordingDownloadUrl:
-        """Raise ServiceError failed_precondition while there is no file (C.2 row 13)."""
-        opened, key = await self._files.locate(ctx.project_id, request.recording_id)
+        """Raise ServiceError failed_precondition while there is no file (C.2 row 13), unavailable without its storage."""
         lasts = request.expires_in if request.HasField("expires_in") else DEFAULT_EXPIRY_SEC
-        message = pb.RecordingDownloadUrl(
-            download_url=await opened.store.presign(key, lasts), expires_in=lasts
-        )
+        try:
+            opened, key = await self._files.locate(ctx.project_id, request.recording_id)
+            address = await opened.store.presign(key, lasts)
+        except StorageError as error:
+            raise unavailable(str(error)) from error
+        message = pb.RecordingDownloadUrl(download_url=address, expires_in=lasts)
         message.expires_at.FromDatetime(self._clock.now() + timedelta(seconds=lasts))
         return message
 

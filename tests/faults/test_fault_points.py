@@ -176,7 +176,7 @@ async def test_each_call_fails_in_its_turn(
     """Encoding-and-safety 2.7 and case 30: for n = 1, 2, 3 … until a job gets by without a fault."""
     points = FaultPoints(retryable=retryable, for_good=for_good)
     assert stage.backend.worker is not None
-    (handler,) = stage.backend.worker.handlers
+    handler = stage.backend.worker.handlers[0]
     assert isinstance(handler, ConversionHandler)
     await stage.backend.worker.engine.start_worker([ConversionHandler(failing(handler._shop, points))])
     ends = []
