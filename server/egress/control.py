@@ -51,7 +51,7 @@ from server.ports.jobs import JobEngine
 from server.ports.rooms import RoomListing
 from server.ports.unit_of_work import Database, UnitOfWork
 
-# An egress outlives many workers: it is not its fault when they die.
+# Each lost worker costs an attempt; a capture goes on as long as its room does, so they must never run out.
 MAX_ATTEMPTS = 1_000_000
 # How often a waiting call looks, seconds: soon at first, since most ends are quick.
 _FIRST_LOOK_SEC = 0.02

@@ -26,7 +26,6 @@ PRESETS: Mapping[str, VideoEncoding] = {
 
 ADVANCED = VideoEncoding("h264_main", 1280, 720, 30, 4500, 4.0)
 """What `advanced` leaves open: LiveKit's picture, the seed's 4500 kbit/s and 4 s between key frames (B-40)."""
-DEFAULT_DEPTH = 24
 KEY_FRAME_SEC = 4.0
 
 _AUDIO_CODECS = {"OPUS": "opus", "AAC": "aac", "AC_MP3": "mp3"}

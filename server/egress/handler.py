@@ -28,8 +28,6 @@ _log = logging.getLogger(__name__)
 # Keys of the job's result.
 OUTCOME = "outcome"
 DELIVERS = "delivers"
-# Each lost worker costs an attempt; a capture goes on as long as its room does, so they must never run out.
-EGRESS_ATTEMPTS = 1_000_000
 # What breaks for reasons of our own is tried so often.
 BROKEN_ATTEMPTS = 5
 # With pauses of at most five minutes: more than half a day of a storage that is away.
