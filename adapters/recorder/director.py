@@ -40,6 +40,16 @@ class Director:
         """Sound minus picture of the participant where it is largest."""
         return self._lips.offset_ms
 
+    @property
+    def muted(self) -> bool:
+        """Nobody who belongs to the recording has a microphone on."""
+        wanted = self.show.audio
+        return not any(
+            one.sid in wanted and not one.muted
+            for member in self._room.members
+            for one in member.published("audio")
+        )
+
     def look(self) -> None:
         """Takes the room in as it is now, and asks for what is needed of it."""
         sizes = {

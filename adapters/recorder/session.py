@@ -98,6 +98,7 @@ class _Session:
         self._finish = False
         self._failure: Exception | None = None
         self._program: Program | None = None
+        self._told_muted = False
         self._timeline: Timeline | None = None
         self._watched = Watched(plan)
         self._told = plan.destinations
@@ -318,7 +319,15 @@ class _Session:
         self._note_tracks()
         if self._timeline is not None:
             self._timeline.scene = self._director.scene()
+        self._tell_muted()
         self._woken.set()
+
+    def _tell_muted(self) -> None:
+        """Whoever listens by websocket learns when nobody is left who could be heard (livekit-surface 4.3)."""
+        muted = self._director.muted
+        if self._program is not None and muted != self._told_muted:
+            self._told_muted = muted
+            self._program.set_muted(muted=muted)
 
     async def _listen(self) -> None:
         while True:

@@ -11,13 +11,12 @@ import resource
 import signal
 import statistics
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from aiohttp import WSMsgType, web
 
 from adapters.recorder.process import RecorderPool
 from server.domain.egress import Destination, Encoding
@@ -39,6 +38,7 @@ from tests.integration.recorder.stage import Footage, plan_for, recording
 from tests.marks import beeps
 from tests.people import People, Person
 from tests.servers.livekit import LiveKitServer
+from tests.servers.websocket import Ear, listening_ear
 
 NOTHING = Encoding(None, None)
 
@@ -240,40 +240,10 @@ async def test_a_picture_does_not_go_to_a_websocket(
     assert broke.http_code == 400
 
 
-@dataclass(slots=True)
-class Ear:
-    """A websocket server that keeps what it hears."""
-
-    sound: bytearray = field(default_factory=bytearray)
-    texts: list[str] = field(default_factory=list)
-    kind: str = ""
-    closed: bool = False
-
-    async def listen(self, request: web.Request) -> web.WebSocketResponse:
-        self.kind = request.headers.get("Content-Type", "")
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
-        async for message in socket:
-            if message.type is WSMsgType.BINARY:
-                self.sound += message.data
-            elif message.type is WSMsgType.TEXT:
-                self.texts.append(message.data)
-        self.closed = True
-        return socket
-
-
 @pytest.fixture
-async def ear() -> AsyncIterator[tuple[Ear, str]]:
-    listener = Ear()
-    app = web.Application()
-    app.router.add_get("/pcm", listener.listen)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    yield listener, f"ws://127.0.0.1:{port}/pcm"
-    await runner.cleanup()
+async def ear() -> AsyncIterator[Ear]:
+    async with listening_ear() as listener:
+        yield listener
 
 
 async def test_a_sound_goes_to_a_websocket(
@@ -282,11 +252,10 @@ async def test_a_sound_goes_to_a_websocket(
     pool: RecorderPool,
     room: str,
     tmp_path: Path,
-    ear: tuple[Ear, str],
+    ear: Ear,
     eventually: Eventually,
 ) -> None:
     """LK-53: plain samples in step with the clock, silence where nothing is sent, mutes as text."""
-    listener, url = ear
     sids = await people.join(Person("ann", video=False), room)
     plan = plan_of(
         livekit,
@@ -294,23 +263,23 @@ async def test_a_sound_goes_to_a_websocket(
         tmp_path,
         sids["audio"],
         streams="websocket",
-        destinations=(Destination("one", url),),
+        destinations=(Destination("one", ear.url),),
         allow_private_urls=True,
     )
     async with recording(pool, plan) as run:
         await run.records(4.0)
         await people.tell("ann", "mute", kind="audio")
-        await eventually(lambda: listener.texts == ['{"muted":true}'])
+        await eventually(lambda: ear.texts == ['{"muted":true}'])
         await people.tell("ann", "unmute", kind="audio")
-        await eventually(lambda: len(listener.texts) == 2)
+        await eventually(lambda: len(ear.texts) == 2)
         await run.recorder.send(Finish())
         ended = await run.hears(Ended)
-        await eventually(lambda: listener.closed)
-    assert listener.kind == "audio/x-raw"
-    assert listener.texts == ['{"muted":true}', '{"muted":false}']
+        await eventually(lambda: ear.close_code is not None)
+    assert ear.content_type == "audio/x-raw"
+    assert ear.texts == ['{"muted":true}', '{"muted":false}']
     assert (ended.reason, ended.media) == ("stopped", True)
     assert run.all(Joined)[0].container == ""
-    samples = np.frombuffer(bytes(listener.sound), "<i2").reshape(-1, 2)
+    samples = np.frombuffer(bytes(ear.samples), "<i2").reshape(-1, 2)
     seconds = (ended.ended_at - run.all(Active)[0].started_at) / 1e9
     assert abs(len(samples) / 48_000 - seconds) < 0.5
     heard = beeps(samples.mean(axis=1) / 32768)
@@ -325,18 +294,17 @@ async def test_a_websocket_on_a_private_address_is_not_spoken_to(
     pool: RecorderPool,
     room: str,
     tmp_path: Path,
-    ear: tuple[Ear, str],
+    ear: Ear,
 ) -> None:
     """Design section 13: the guard looks at every connection to an address that came with an API key."""
-    listener, url = ear
     sids = await people.join(Person("ann", video=False), room)
-    wanted = (Destination("one", url),)
+    wanted = (Destination("one", ear.url),)
     plan = plan_of(livekit, room, tmp_path, sids["audio"], streams="websocket", destinations=wanted)
     async with recording(pool, plan) as run:
         ended = await run.hears(Ended)
     assert ended.reason == "streams_failed"
     assert run.all(StreamReport)[-1].error == "The destination's address cannot be reached."
-    assert not listener.kind
+    assert not ear.content_type
 
 
 async def test_a_websocket_that_refuses_ends_the_egress(

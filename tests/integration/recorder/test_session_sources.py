@@ -10,7 +10,7 @@ import numpy as np
 
 from adapters.recorder.process import RecorderPool
 from adapters.recorder.session import Patience, record_room
-from server.domain.egress import AudioEncoding, Encoding
+from server.domain.egress import AudioEncoding, Destination, Encoding
 from server.domain.egress_sources import (
     AudioRoute,
     MediaSource,
@@ -18,11 +18,12 @@ from server.domain.egress_sources import (
     RoomSource,
     TrackCompositeSource,
 )
-from server.ports.recorder import Broke, Ended, Finish, FromRecorder, Joined, RecorderPlan, TrackSeen
+from server.ports.recorder import Active, Broke, Ended, Finish, FromRecorder, Joined, RecorderPlan, TrackSeen
 from tests.conftest import Eventually
 from tests.integration.recorder.stage import Footage, plan_for, recording
 from tests.people import People, Person
 from tests.servers.livekit import LiveKitServer
+from tests.servers.websocket import listening_ear
 
 SOUND_ONLY = Encoding(None, AudioEncoding("opus", hz=48_000))
 LEFT, RIGHT = 0, 1
@@ -130,6 +131,40 @@ async def test_sound_alone_with_agents_on_the_left(
     loud = [float((np.abs(side) > 0.1).mean()) for side in footage.sides]
     assert loud[LEFT] > 0.5
     assert 0.01 < loud[RIGHT] < 0.3
+
+
+async def test_composed_sound_by_websocket_tells_of_muting(
+    livekit: LiveKitServer,
+    people: People,
+    pool: RecorderPool,
+    room: str,
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    """Livekit-surface 4.3: as for a single track, once everybody who could be heard is muted."""
+    await people.join(Person("ann", video=False, humming=True), room)
+    source = MediaSource(capture_all_audio=True)
+    async with listening_ear() as ear:
+        plan = plan_for(
+            livekit,
+            room,
+            tmp_path,
+            source,
+            encoding=Encoding(None, AudioEncoding("pcm", hz=48_000)),
+            container="",
+            streams="websocket",
+            destinations=(Destination("one", ear.url),),
+            allow_private_urls=True,
+        )
+        async with recording(pool, plan) as run:
+            await run.hears(Active)
+            await eventually(lambda: len(ear.samples) > 48_000 * 4)
+            await people.tell("ann", "mute", kind="audio")
+            await eventually(lambda: ear.texts == ['{"muted":true}'])
+            await people.tell("ann", "unmute", kind="audio")
+            await eventually(lambda: ear.texts == ['{"muted":true}', '{"muted":false}'])
+            await run.recorder.send(Finish())
+            assert (await run.hears(Ended)).reason == "stopped"
 
 
 async def test_routes_of_a_media_egress(

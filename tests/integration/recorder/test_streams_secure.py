@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trustme
-from aiohttp import WSMsgType, web
 
 from adapters.recorder.outputs.srt import SrtUrl
 from adapters.recorder.program import Program
@@ -23,6 +22,7 @@ from tests.integration.recorder.material import FPS, LiveFeed, Look, Reports, pl
 from tests.marks import HZ
 from tests.servers.rtmp import RtmpServer, rtmp_server
 from tests.servers.srt import srt_listener
+from tests.servers.websocket import Ear, listening_ear
 
 PASSPHRASE = "correct horse battery"
 
@@ -175,68 +175,38 @@ def command_lines() -> list[str]:
     return found
 
 
-class Listener:
-    """A websocket server that keeps what it is sent."""
-
-    def __init__(self) -> None:
-        self.content_type = ""
-        self.samples = b""
-        self.texts: list[str] = []
-        self.closed: int | None = None
-        self.open: web.WebSocketResponse | None = None
-
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        if request.path != "/sound":
-            return web.Response(status=403)
-        self.content_type = request.headers["Content-Type"]
-        self.open = web.WebSocketResponse()
-        await self.open.prepare(request)
-        await self.open.send_str("what a server says is read and dropped")
-        async for message in self.open:
-            if message.type == WSMsgType.BINARY:
-                self.samples += message.data
-            elif message.type == WSMsgType.TEXT:
-                self.texts.append(message.data)
-        self.closed = self.open.close_code
-        return self.open
-
-
 @pytest.fixture
-async def listener() -> AsyncIterator[tuple[Listener, str]]:
-    one = Listener()
-    application = web.Application()
-    application.router.add_get("/{path}", one.serve)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield one, f"ws://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
+async def ear() -> AsyncIterator[Ear]:
+    async with listening_ear() as listener:
+        yield listener
 
 
 PCM = Encoding(None, AudioEncoding("pcm", hz=HZ))
 
 
 async def test_a_websocket_gets_the_sound_as_it_is(
-    tmp_path: Path, listener: tuple[Listener, str], reports: Reports, eventually: Eventually
+    tmp_path: Path, ear: Ear, reports: Reports, eventually: Eventually
 ) -> None:
     """LK-35, livekit-surface 4.3: S16LE at 48 kHz, stereo, as binary messages; muting as text; the content type names the format."""
-    heard, base = listener
-    wanted = (Destination("ok", f"{base}/sound?token=s3cret"), Destination("refused", f"{base}/other"))
+    wanted = (
+        Destination("ok", f"{ear.url}?token=s3cret"),
+        Destination("refused", ear.url.replace("/sound", "/other")),
+    )
     program = Program(plan_into(tmp_path, PCM, streams="websocket", destinations=wanted), reports)
     with LiveFeed(program, video=False) as feed:
-        await eventually(lambda: len(heard.samples) > HZ * 4)
+        await eventually(lambda: len(ear.samples) > HZ * 4)
         feed.call(lambda: program.set_muted(muted=True))
-        await eventually(lambda: heard.texts)
+        await eventually(lambda: ear.texts)
         feed.call(lambda: program.set_muted(muted=False))
-        await eventually(lambda: len(heard.texts) == 2)
+        await eventually(lambda: len(ear.texts) == 2)
         await asyncio.to_thread(feed.end)
-    await eventually(lambda: heard.closed is not None)
-    assert heard.content_type == "audio/x-raw"
-    assert [json.loads(text) for text in heard.texts] == [{"muted": True}, {"muted": False}]
-    samples = np.frombuffer(heard.samples, "<i2").reshape(-1, 2)
+    await eventually(lambda: ear.close_code is not None)
+    assert ear.content_type == "audio/x-raw"
+    assert [json.loads(text) for text in ear.texts] == [{"muted": True}, {"muted": False}]
+    samples = np.frombuffer(bytes(ear.samples), "<i2").reshape(-1, 2)
     everything = sound(0, feed.frames * HZ // FPS)
     assert (samples == everything[len(everything) - len(samples) :]).all()
-    assert heard.closed == 1000
+    assert ear.close_code == 1000
     assert reports.states("ok") == ["active", "finished"]
     (refused,) = [one for one in reports.all(StreamReport) if one.id == "refused"]
     assert (refused.state, refused.error_code) == ("failed", "RTMP_AUTH_FAILED")
@@ -244,15 +214,14 @@ async def test_a_websocket_gets_the_sound_as_it_is(
 
 
 async def test_a_websocket_that_closes_is_not_tried_again(
-    tmp_path: Path, listener: tuple[Listener, str], reports: Reports, eventually: Eventually
+    tmp_path: Path, ear: Ear, reports: Reports, eventually: Eventually
 ) -> None:
     """livekit-surface 2.4: any write error ends it."""
-    heard, base = listener
-    wanted = (Destination("a", f"{base}/sound"),)
+    wanted = (Destination("a", ear.url),)
     program = Program(plan_into(tmp_path, PCM, streams="websocket", destinations=wanted), reports)
     with LiveFeed(program, video=False):
-        await eventually(lambda: len(heard.samples) > HZ * 12)
-        assert heard.open is not None
-        await heard.open.close()
+        await eventually(lambda: len(ear.samples) > HZ * 12)
+        assert ear.socket is not None
+        await ear.socket.close()
         await eventually(lambda: reports.states("a") == ["active", "failed"])
         assert program.running_streams == 0
