@@ -26,11 +26,18 @@ function levelButton(label, index) {
 }
 
 function describe(level) {
+  // A media playlist played by itself, as that of a room's recording, says nothing of what it holds.
+  if (!level.bitrate) return video.videoWidth ? `${video.videoWidth}×${video.videoHeight}` : "the stream";
   const size = level.width ? `${level.width}×${level.height}` : "audio";
   return `${size}, ${Math.round(level.bitrate / 1000)} kbit/s`;
 }
 
+function showPlaying() {
+  if (hls && hls.currentLevel >= 0) say(`Playing ${describe(hls.levels[hls.currentLevel])}`);
+}
+
 function showLevels() {
+  if (hls.levels.length === 1) return;
   levels.replaceChildren(levelButton("auto", -1), ...hls.levels.map((level, i) => levelButton(describe(level), i)));
 }
 
@@ -49,9 +56,9 @@ function play(address) {
     showLevels();
     video.play().catch(() => say("Press play."));
   });
-  hls.on(Hls.Events.LEVEL_SWITCHED, (_, { level }) => {
+  hls.on(Hls.Events.LEVEL_SWITCHED, () => {
     showLevels();
-    say(`Playing ${describe(hls.levels[level])}`);
+    showPlaying();
   });
   hls.on(Hls.Events.ERROR, (_, error) => {
     if (error.fatal) say(`Cannot play: ${error.details}`);
@@ -59,6 +66,9 @@ function play(address) {
   hls.loadSource(address);
   hls.attachMedia(video);
 }
+
+// The size is known with the first picture only.
+video.addEventListener("resize", showPlaying);
 
 document.getElementById("open").addEventListener("submit", (event) => {
   event.preventDefault();
