@@ -11,9 +11,9 @@ import pytest
 
 from adapters.http.download import FetchLimits
 from generated.baxcloud.v1 import video_conversion_pb2 as pb
-from server.app import Patience
 from server.domain.job import JobStatus
 from server.errors import Code, ServiceError
+from server.ground import Patience
 from server.ids import JobId
 from tests.conftest import Eventually
 from tests.faults.databases import check_sqlite

@@ -9,7 +9,7 @@ import pytest
 
 from adapters.storage.s3_client import S3Options
 from generated.baxcloud.v1 import video_conversion_pb2 as pb
-from server.app import Patience
+from server.ground import Patience
 from server.ids import JobId
 from tests.conftest import Eventually
 from tests.faults.worker_stage import bucket_behind, check_bucket

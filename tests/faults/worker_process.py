@@ -14,7 +14,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from server.app import Patience, open_backend
+from server.app import open_backend
+from server.ground import Patience
 from server.settings import load_settings
 from tests.integration.conversion_stage import PUBLIC_URL
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from generated.baxcloud.v1 import project_pb2, webhook_pb2
 from generated.baxcloud.v1 import video_conversion_pb2 as pb
-from server.app import Backend, Patience, open_backend
+from server.app import Backend, open_backend
 from server.context import CallContext, Caller, CallerKind
 from server.domain.project import Usage
+from server.ground import Patience
 from server.ids import ProjectId
 from server.services.conversions import VideoConversions
 from server.services.projects import Projects
