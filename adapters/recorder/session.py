@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapters.recorder.attendance import Attendance
 from adapters.recorder.director import Director
-from adapters.recorder.members import Member, Publication
 from adapters.recorder.room import CannotJoin, RecordedRoom, StatisticsFailed
 from adapters.recorder.streaming import Watched, stream_resolver
 from adapters.recorder.timeline import Clock, Timeline
@@ -29,7 +29,6 @@ from server.ports.recorder import (
     NewOrders,
     RecorderPlan,
     ToRecorder,
-    TrackSeen,
 )
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class _Session:
         self._timeline: Timeline | None = None
         self._watched = Watched(plan)
         self._told = plan.destinations
-        self._seen: dict[str, TrackSeen] = {}
+        self._attendance = Attendance(report)
 
     async def run(self) -> None:
         following = asyncio.create_task(self._follow(), name="orders")
@@ -316,7 +315,7 @@ class _Session:
     def _on_change(self) -> None:
         """After anything that may change what is recorded."""
         self._director.look()
-        self._note_tracks()
+        self._attendance.note(self._room.members, self._room.feeds, self._now_ms())
         if self._timeline is not None:
             self._timeline.scene = self._director.scene()
         self._tell_muted()
@@ -329,31 +328,14 @@ class _Session:
             self._told_muted = muted
             self._program.set_muted(muted=muted)
 
+    def _now_ms(self) -> int:
+        return round(self._timeline.seconds * 1000) if self._timeline is not None else 0
+
     async def _listen(self) -> None:
         while True:
             await asyncio.sleep(_LISTEN_SEC)
             if self._director.listen():
                 self._on_change()
-
-    def _note_tracks(self) -> None:
-        """Reports tracks as they begin and end to take part."""
-        now = round(self._timeline.seconds * 1000) if self._timeline is not None else 0
-        feeds = self._room.feeds
-        known: dict[str, tuple[Member, Publication]] = {
-            one.sid: (member, one) for member in self._room.members for one in member.publications
-        }
-        for sid in feeds.keys() & known.keys() - self._seen.keys():
-            member, one = known[sid]
-            self._seen[sid] = TrackSeen(sid, member.identity, one.media, one.codec, now)
-            self._report(self._seen[sid])
-        for sid in self._seen.keys() - feeds.keys():
-            self._track_ended(sid, now)
-
-    def _track_ended(self, sid: str, now: int) -> None:
-        seen = self._seen.pop(sid)
-        self._report(
-            TrackSeen(seen.sid, seen.identity, seen.media, seen.codec, seen.start_ms, max(now, seen.start_ms))
-        )
 
     # --- orders and the end
 
@@ -386,9 +368,8 @@ class _Session:
             await asyncio.to_thread(timeline.stop)
         media = timeline is not None and timeline.counts.composed > 0
         closing = asyncio.create_task(self._room.close())
-        if media and timeline is not None:
-            for sid in list(self._seen):
-                self._track_ended(sid, round(timeline.seconds * 1000))
+        if media:
+            self._attendance.close(self._now_ms())
         problem = await self._close_program()
         if problem is None and media and self._program is not None:
             self._report(self._measured())
