@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 PACKET = 188
 SYNC = 0x47
@@ -11,6 +12,9 @@ CLOCK = 90_000
 _H264, _AAC = 0x1B, 0x0F
 _AAC_FRAME_SAMPLES = 1024
 _ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+_TIMES = 1 << 33
+# More pictures than reordering reaches over.
+_REORDERED = 32
 # Enough of the first picture to hold access unit delimiter, SPS, PPS, x264's SEI and the IDR slice header.
 _HEAD_BYTES = 4096
 
@@ -41,6 +45,14 @@ class NotTransportStream(ValueError):
     """The bytes are not whole 188-byte packets that start with 0x47, or carry no program."""
 
 
+@dataclass(frozen=True, slots=True)
+class WholeStart:
+    """As far as a segment that was left unfinished can be used: its first `size` bytes, `duration_sec` long."""
+
+    size: int
+    duration_sec: float
+
+
 def scan_segment(data: bytes) -> SegmentScan:
     """Raise NotTransportStream for anything but a complete transport stream."""
     if not data or len(data) % PACKET or data[::PACKET].count(SYNC) * PACKET != len(data):
@@ -49,6 +61,74 @@ def scan_segment(data: bytes) -> SegmentScan:
         return _scan(data)
     except IndexError as error:
         raise NotTransportStream("a header ends early") from error
+
+
+def whole_start(data: bytes) -> WholeStart:
+    """Up to the last picture and sound that are whole, and before which none is missing.
+
+    Raise NotTransportStream when nothing of it can be played: no program, no key frame first, less than two pictures.
+    """
+    data = data[: _written(data)]
+    try:
+        pids = _streams(data)
+        video_pid, audio_pid = pids.get(_H264), pids.get(_AAC)
+        units = [(at, pid) for at in _unit_starts(data) if (pid := _pid(data, at)) in (video_pid, audio_pid)]
+        if units and not _ends_whole(data, units[-1]):
+            data = data[: units.pop()[0]]
+        if video_pid is None:
+            return WholeStart(len(data), _sound_sec(data))
+        return _with_pictures(data, [at for at, pid in units if pid == video_pid])
+    except IndexError as error:
+        raise NotTransportStream("a header ends early") from error
+
+
+def _written(data: bytes) -> int:
+    """Bytes of whole packets; after a power cut, others may follow that were never written."""
+    end = 0
+    while end + PACKET <= len(data) and data[end] == SYNC:
+        end += PACKET
+    return end
+
+
+def _ends_whole(data: bytes, unit: tuple[int, int]) -> bool:
+    """Whether the last unit is known to be complete: its last packet is filled up, unless its bytes happened to fit."""
+    start, pid = unit
+    last = start
+    for at in range(start, len(data), PACKET):
+        if _pid(data, at) == pid and data[at + 3] & 0x10:
+            last = at
+    if not data[last + 3] & 0x20:
+        return False
+    length = data[last + 4]
+    return length == 0 or length > (7 if data[last + 5] & 0x10 else 1)
+
+
+def _with_pictures(data: bytes, pictures: Sequence[int]) -> WholeStart:
+    first = _pts(data, pictures[0]) if pictures else 0
+    times = [(_pts(data, at) - first + _TIMES // 2) % _TIMES for at in pictures]
+    count = _unbroken(times)
+    if count < 2 or not _parse_picture(_gather(data, pictures[0], _pid(data, pictures[0]), _HEAD_BYTES))[0]:
+        raise NotTransportStream("no picture can be shown")
+    size = pictures[count] if count < len(pictures) else len(data)
+    shown = max(times[:count]) - min(times[:count])
+    # The last picture lasts as long as the others.
+    return WholeStart(size, shown * count / (count - 1) / CLOCK)
+
+
+def _unbroken(times: Sequence[int]) -> int:
+    """How many of the pictures, in decoding order, leave no hole between those that are shown."""
+    for count in range(len(times), max(len(times) - _REORDERED, 1), -1):
+        steps = [later - earlier for earlier, later in pairwise(sorted(times[:count]))]
+        if max(steps) < 1.5 * min(steps):
+            return count
+    return len(times)
+
+
+def _sound_sec(data: bytes) -> float:
+    scan = _scan(data)
+    if scan.audio_first_pts is None or scan.audio_end_pts is None:
+        raise NotTransportStream("no sound can be heard")
+    return (scan.audio_end_pts - scan.audio_first_pts) % _TIMES / CLOCK
 
 
 def _scan(data: bytes) -> SegmentScan:

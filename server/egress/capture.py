@@ -152,6 +152,7 @@ class Capture:
         self._orders = take.orders
         if isinstance(end, Lost):
             _log.warning("egress %s: recorder of part %d was lost: %s", self._egress.id, part, end.message)
+        if not isinstance(end, Ended):
             await self._adopt(self._journal.footage.parts[-1])
         return end, take.disk_low
 
@@ -161,7 +162,14 @@ class Capture:
             await self._journal.add(Reported(part.number, Active(started_at)))
             await self._books.change(lambda egress: active(egress, started_at))
         if self._egress.plan.outputs.segments:
-            await adopt_segments(self._journal, part.number)
+            try:
+                await adopt_segments(self._journal, part.number)
+            except OSError as error:
+                # A full disk must not keep the rest from being delivered.
+                _log.error(
+                    "egress %s: what part %d left is not used: %s", self._egress.id, part.number, error
+                )
+            self._uploads.stir()
 
     def _sidecar(self, part: int) -> int:
         try:

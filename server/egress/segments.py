@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +15,13 @@ from urllib.parse import quote
 
 from server.clock import iso_millis
 from server.domain.egress import Egress, SegmentsOutput, SegmentsResult
-from server.domain.mpegts import CLOCK, PACKET, NotTransportStream, SegmentScan, scan_segment
+from server.domain.mpegts import NotTransportStream, whole_start
 from server.domain.objects import PLAYLIST_TYPE
 from server.egress.journal import Journal, Reported, Segment, Stored
 from server.egress.manifest import ManifestObject
 from server.egress.names import SegmentNames
 from server.egress.storage import OpenStorage
-from server.ports.recorder import SegmentWritten
+from server.ports.recorder import Measured, SegmentWritten
 
 _log = logging.getLogger(__name__)
 
@@ -258,8 +260,10 @@ class SegmentUploads:
 
 
 async def adopt_segments(journal: Journal, part: int) -> None:
-    """Enters into the journal what a recorder that died had written but could not tell of, the last one as far as it is
-    whole.
+    """Enters into the journal what a recorder that died had written but could not tell of: the segment that was open, as
+    far as it is whole, and one before it. What was measured of the part is put right by it.
+
+    Raise OSError when the disk refuses.
     """
     known = {segment.file for segment in journal.footage.segments}
     at = journal.footage.part(part).started_at
@@ -269,32 +273,34 @@ async def adopt_segments(journal: Journal, part: int) -> None:
     for path in sorted(journal.folder.glob(f"seg-{part:03d}-*.ts")):
         if path.name in known:
             continue
-        duration = _trimmed(path)
-        if duration <= 0:
-            _log.warning("%s holds no whole picture and is left out", path.name)
+        duration = await asyncio.to_thread(_trimmed, path)
+        if not duration:
             continue
         number = int(path.stem.rpartition("-")[2])
         await journal.add(Reported(part, SegmentWritten(path.name, number, duration, at)))
         at += int(duration * 1e9)
+    await _correct_length(journal, part)
+
+
+async def _correct_length(journal: Journal, part: int) -> None:
+    """What was encoded but not written is lost; what was written after the last report is not."""
+    held = sum(one.duration_sec for one in journal.footage.segments if one.part == part)
+    measured = journal.footage.part(part).measured or Measured(0)
+    if abs(held * 1000 - measured.duration_ms) >= 1:
+        await journal.add(Reported(part, replace(measured, duration_ms=round(held * 1000))))
 
 
 def _trimmed(path: Path) -> float:
-    """Cuts a segment after its last whole packet; its duration in seconds."""
+    """Cuts a segment to what is whole of it; its duration in seconds. One without anything is removed."""
     data = path.read_bytes()
-    data = data[: len(data) - len(data) % PACKET]
     try:
-        scan = scan_segment(data)
-    except NotTransportStream:
+        whole = whole_start(data)
+    except NotTransportStream as error:
+        _log.warning("%s is left out: %s", path.name, error)
+        path.unlink()
         return 0.0
-    path.write_bytes(data)
-    return _duration(scan)
-
-
-def _duration(scan: SegmentScan) -> float:
-    if scan.video_first_pts is not None and scan.video_last_pts is not None and scan.video_frames > 1:
-        shown = scan.video_last_pts - scan.video_first_pts
-        # The last picture lasts as long as the others.
-        return shown * scan.video_frames / (scan.video_frames - 1) / CLOCK
-    if scan.audio_first_pts is not None and scan.audio_end_pts is not None:
-        return (scan.audio_end_pts - scan.audio_first_pts) / CLOCK
-    return 0.0
+    if whole.size < len(data):
+        with path.open("rb+") as file:
+            file.truncate(whole.size)
+            os.fsync(file.fileno())
+    return whole.duration_sec
