@@ -31,7 +31,8 @@ class RecorderPlan:
     """Everything one recorder process must know.
 
     `folder` takes what it writes: `part-{part:03d}.{ext}` (crash-safe: fragmented MP4, WebM clusters, Ogg pages) beside
-    a `.json` of the same name with `{"startedAt": ns}`, `seg-{part:03d}-{n:05d}.ts`, `image-{i}-{part:03d}-{n:05d}.jpeg`.
+    a `.json` of the same name with `{"startedAt": ns}`, `seg-{part:03d}-{n:05d}.ts` (the open one grows; whole
+    when it is reported), `image-{i}-{part:03d}-{n:05d}.jpeg`.
     `container` "" means no file. `segment_sec` 0 means no segments. `max_sec` 0 means no limit. With `wait_for_others`
     the first frame waits, at most that many seconds, for a first picture of everybody who is known on joining.
     `first_image` continues the numbers of earlier parts. `allow_private_urls` lifts the guard on what a page may reach.

@@ -1,15 +1,21 @@
-"""HLS segments: one MPEG-TS file from each planned key frame to the next, whole before it is told of."""
+"""HLS segments: one MPEG-TS file from each planned key frame to the next, told of when it is whole.
+
+The open one is on disk up to a second ago. Only what is told of counts as whole; whoever finds another after a death
+uses it as far as it goes (`server.egress.segments.adopt_segments`).
+"""
 
 from __future__ import annotations
 
 import io
 import os
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from adapters.recorder.encoders import Encoded, Encoders, add_streams, packet_for
+from adapters.recorder.outputs.part_file import SYNC_SEC
 from server.ports.recorder import SegmentWritten
 
 _PACKET = 188
@@ -18,7 +24,10 @@ _START = Fraction(10)
 
 
 class Segments:
-    """Called from the writer's thread. `cuts` tells at which picture (by number) a segment may begin."""
+    """Called from the writer's thread. A segment begins with the first key frame (or sound) after `segment_sec` of the last.
+
+    Raise OSError when the disk refuses: the open segment then ends where it does.
+    """
 
     def __init__(
         self,
@@ -42,8 +51,9 @@ class Segments:
         self._buffer = io.BytesIO()
         self._muxer: Any = None
         self._streams: dict[str, Any] = {}
-        self._counters: dict[int, int] = {}
+        self._counters = _Counters()
         self._cut_by = "video" if encoders.video is not None else "audio"
+        self._saved_at = 0.0
         self.bytes_written = 0
 
     def write(self, packet: Encoded) -> None:
@@ -55,6 +65,8 @@ class Segments:
         if self._muxer is None:
             self._open()
         self._muxer.mux_one(packet_for(self._streams[packet.media], packet, _START))
+        if time.monotonic() - self._saved_at >= SYNC_SEC:
+            self._save()
 
     def close(self) -> None:
         if self._muxer is not None:
@@ -63,7 +75,6 @@ class Segments:
     def _open(self) -> None:
         import av
 
-        self._buffer = io.BytesIO()
         self._muxer = av.open(
             self._buffer,
             "w",
@@ -72,23 +83,23 @@ class Segments:
                 "mpegts_copyts": "1",
                 "mpegts_flags": "initial_discontinuity" if not self._number else "0",
             },
-            container_options={"avoid_negative_ts": "disabled", "max_delay": "700000"},
+            # Nothing is held back but sound that shares a packet: what is saved ends with a whole one.
+            container_options={"avoid_negative_ts": "disabled", "max_delay": "700000", "flush_packets": "1"},
         )
         self._streams = add_streams(self._muxer, self._encoders)
+        self._saved_at = time.monotonic()
 
     def _cut(self, at: Fraction) -> None:
         """Ends the open segment at `at` seconds."""
         if self._muxer is None:
             return
         self._muxer.close()
+        self._save()
         self._muxer = None
-        data = self._continued(self._buffer.getvalue())
-        name = f"seg-{self._part:03d}-{self._number:05d}.ts"
-        _write_whole(self._folder / name, data)
-        self.bytes_written += len(data)
+        self._counters.begin_segment()
         self._report(
             SegmentWritten(
-                name,
+                self._name,
                 self._number,
                 float(at - self._begin),
                 self._started_at() + int(self._begin * 1_000_000_000),
@@ -97,8 +108,35 @@ class Segments:
         self._number += 1
         self._begin = at
 
-    def _continued(self, data: bytes) -> bytes:
-        """The packets with continuity counters that go on where the last segment's ended, per PID."""
+    @property
+    def _name(self) -> str:
+        return f"seg-{self._part:03d}-{self._number:05d}.ts"
+
+    def _save(self) -> None:
+        """Appends what was muxed since the last time."""
+        data = self._counters.continued(self._buffer.getvalue())
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        try:
+            _append(self._folder / self._name, data)
+        except OSError:
+            # What the disk did not take is missing: it must be neither gone on with nor told of.
+            self._muxer = None
+            raise
+        self.bytes_written += len(data)
+        self._saved_at = time.monotonic()
+
+
+class _Counters:
+    """Continuity counters that go on from one segment to the next, per PID, though each has a muxer of its own."""
+
+    def __init__(self) -> None:
+        self._shifts: dict[int, int] = {}
+        self._firsts: dict[int, int] = {}
+        self._lasts: dict[int, int] = {}
+
+    def continued(self, data: bytes) -> bytes:
+        """The next packets of the segment."""
         import numpy as np
 
         packets = np.frombuffer(data, np.uint8).reshape(-1, _PACKET).copy()
@@ -106,14 +144,20 @@ class Segments:
         for pid in np.unique(pids).tolist():
             own = pids == pid
             counters = packets[own, 3]
-            moved = (counters + self._counters.get(pid, 0)) & 0x0F
+            moved = (counters + self._shifts.get(pid, 0)) & 0x0F
             packets[own, 3] = (counters & 0xF0) | moved
-            self._counters[pid] = (int(moved[-1]) + 1 - int(counters[0] & 0x0F)) & 0x0F
+            self._firsts.setdefault(pid, int(counters[0] & 0x0F))
+            self._lasts[pid] = int(moved[-1])
         return packets.tobytes()
 
+    def begin_segment(self) -> None:
+        for pid, first in self._firsts.items():
+            self._shifts[pid] = (self._lasts[pid] + 1 - first) & 0x0F
+        self._firsts.clear()
 
-def _write_whole(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
