@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
+from urllib.request import urlopen
 
 import pytest
+from livekit import api
+from livekit.protocol import egress as egress_pb
 
 from tests.conftest import Eventually
 from tests.e2e.recording_stage import Media, Stage
@@ -24,6 +31,10 @@ _FULL = (slice(None), slice(None))
 # Design section 13: what the file may lack of the time before a death.
 _LOST_SEC = 4.0
 _RECORDER = b"adapters.recorder"
+_KEY, _SECRET = "APIkilled", "killed-secret-0123456789abcdefghijkl"
+# Two of them would be more than may be lost.
+_SEGMENT_SEC = 8
+_NUMBERS = 1 << 16
 
 
 @pytest.fixture
@@ -32,6 +43,8 @@ def server(tmp_path: Path, livekit: LiveKitServer) -> Iterator[BaxServer]:
         "livekit_url": livekit.address.url,
         "livekit_api_key": livekit.address.api_key,
         "livekit_api_secret": livekit.address.api_secret,
+        "bootstrap_livekit_api_key": _KEY,
+        "bootstrap_livekit_api_secret": _SECRET,
         "lease_sec": "3",
     }
     with bax_server(tmp_path / "data", **settings) as running:
@@ -154,3 +167,142 @@ async def test_a_room_that_ended_meanwhile_is_finished_from_disk(stage: Stage, s
     file = await stage.file(done["fileUrl"])
     assert file.is_steady()
     assert file.seconds > before["progress"]["durationMs"] / 1000 - _LOST_SEC
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a playlist plays: its text, and of each segment what the participant counted."""
+
+    text: str
+    counted: list[list[int]]
+    lengths: list[float]
+
+    @property
+    def numbers(self) -> list[int]:
+        return [number for segment in self.counted for number in segment]
+
+    def missing_before(self, moment: float) -> float:
+        """Seconds between what was last played of the time before `moment` (as `time.time()`) and it."""
+        shown = int(moment * 30) % _NUMBERS
+        return min((shown - number) % _NUMBERS for number in self.numbers) / 30
+
+
+async def _segments_only(stage: Stage) -> str:
+    async with api.LiveKitAPI(stage.server.url, _KEY, _SECRET) as livekit:
+        info = await livekit.egress.start_room_composite_egress(
+            egress_pb.RoomCompositeEgressRequest(
+                room_name=stage.room,
+                layout="grid",
+                segment_outputs=[
+                    egress_pb.SegmentedFileOutput(
+                        filename_prefix="hls/{room_name}",
+                        live_playlist_name="now.m3u8",
+                        segment_duration=_SEGMENT_SEC,
+                    )
+                ],
+                advanced=egress_pb.EncodingOptions(width=640, height=360, framerate=30, video_bitrate=800),
+            )
+        )
+    await stage.active(info.egress_id)
+    return info.egress_id
+
+
+def _text(url: str) -> str:
+    with urlopen(url, timeout=20) as answer:
+        found: str = answer.read().decode()
+    return found
+
+
+async def _played(stage: Stage, egress_id: str) -> Played:
+    """Once the egress is over."""
+    done = await stage.ended(egress_id, within=40)
+    assert done["status"] == "COMPLETED", done
+    async with api.LiveKitAPI(stage.server.url, _KEY, _SECRET) as livekit:
+        listed = await livekit.egress.list_egress(egress_pb.ListEgressRequest(egress_id=egress_id))
+    (segments,) = listed.items[0].segment_results
+    text = await asyncio.to_thread(_text, segments.playlist_location)
+    lines = text.splitlines()
+    assert lines[-1] == "#EXT-X-ENDLIST"
+    assert segments.segment_count == text.count("#EXTINF")
+    files = [await stage.file(urljoin(segments.playlist_location, line)) for line in lines if line[0] != "#"]
+    lengths = [float(line[8:-1]) for line in lines if line.startswith("#EXTINF:")]
+    assert segments.duration == pytest.approx(sum(lengths) * 1e9, abs=1e7)
+    for file, length in zip(files, lengths, strict=True):
+        assert file.is_steady()
+        assert file.seconds == pytest.approx(length, abs=0.001)
+    numbers = [[number for number in file.numbers(_FULL) if number is not None] for file in files]
+    return Played(text, numbers, lengths)
+
+
+async def _gap(stage: Stage, egress_id: str) -> dict[str, Any]:
+    """The only one that the manifest knows of."""
+    recording = (await stage.egress(egress_id))["recordingId"]
+    manifest = await stage.call("GET", f"/v1/recordings/{recording}/manifest")
+    (gap,) = manifest["gaps"]
+    return {**gap, "totalMs": manifest["durationMs"]}
+
+
+def _check_segments(played: Played, gap: dict[str, Any], reason: str) -> None:
+    """The manifest says where the hole is, and how long, in words that the playlist bears out."""
+    text = played.text.partition("#EXT-X-DISCONTINUITY\n")
+    assert played.text.count("#EXT-X-DISCONTINUITY\n") == 1
+    before = sum(played.lengths[: text[0].count("#EXTINF")])
+    hole = max((later - earlier) % _NUMBERS for earlier, later in pairwise(played.numbers)) / 30
+    assert gap["reason"] == reason
+    assert gap["startMs"] == pytest.approx(before * 1000, abs=1)
+    assert gap["totalMs"] == pytest.approx(sum(played.lengths) * 1000, abs=2)
+    assert hole == pytest.approx(gap["durationMs"] / 1000, abs=0.4)
+
+
+async def test_segments_alone_lose_no_more_than_a_file(stage: Stage, server: BaxServer) -> None:
+    """Issue section 5: kill -9 of the recorder in the middle of a long segment; what is on disk of it is played."""
+    egress_id = await _segments_only(stage)
+    await stage.recorded(egress_id, 6)
+    killed = time.time()
+    _kill(recorders_of(server))
+    await stage.recorded(egress_id, 7, within=20)
+    await stage.stop(egress_id)
+    played, gap = await _played(stage, egress_id), await _gap(stage, egress_id)
+    _check_segments(played, gap, "RECORDER_LOST")
+    assert played.missing_before(killed) < _LOST_SEC
+    assert gap["durationMs"] < _LOST_SEC * 1000
+    assert played.lengths[0] < _SEGMENT_SEC
+
+
+@pytest.mark.parametrize("with_recorders", [False, True], ids=["worker", "host"])
+async def test_segments_alone_survive_their_worker(
+    stage: Stage, server: BaxServer, *, with_recorders: bool
+) -> None:
+    """Issue section 5: the same for kill -9 of the worker, alone or with its recorders, in the second segment."""
+    egress_id = await _segments_only(stage)
+    await stage.recorded(egress_id, _SEGMENT_SEC + 5)
+    recorders = recorders_of(server) if with_recorders else []
+    killed = time.time()
+    server.process.kill()
+    server.process.wait()
+    if recorders:
+        _kill(recorders)
+    server.start()
+    await stage.recorded(egress_id, _SEGMENT_SEC + 6, within=30)
+    await stage.stop(egress_id)
+    played, gap = await _played(stage, egress_id), await _gap(stage, egress_id)
+    _check_segments(played, gap, "WORKER_LOST")
+    assert played.missing_before(killed) < _LOST_SEC
+    assert played.lengths[0] == _SEGMENT_SEC
+
+
+async def test_segments_of_a_room_that_ended_meanwhile(stage: Stage, server: BaxServer) -> None:
+    """Issue section 5: no other recorder follows; what was open is in the final playlist all the same."""
+    egress_id = await _segments_only(stage)
+    await stage.recorded(egress_id, 5)
+    recorders = recorders_of(server)
+    killed = time.time()
+    server.process.kill()
+    server.process.wait()
+    _kill(recorders)
+    await stage.delete_room()
+    server.start()
+    played = await _played(stage, egress_id)
+    assert played.missing_before(killed) < _LOST_SEC
+    assert len(played.lengths) == 1
+    assert "DISCONTINUITY" not in played.text
