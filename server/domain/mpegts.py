@@ -13,6 +13,8 @@ _H264, _AAC = 0x1B, 0x0F
 _AAC_FRAME_SAMPLES = 1024
 _ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _TIMES = 1 << 33
+# As many as sound may end with when it is silence.
+_FEW_ZEROS = 64
 # More pictures than reordering reaches over.
 _REORDERED = 32
 # Enough of the first picture to hold access unit delimiter, SPS, PPS, x264's SEI and the IDR slice header.
@@ -83,9 +85,11 @@ def whole_start(data: bytes) -> WholeStart:
 
 
 def _written(data: bytes) -> int:
-    """Bytes of whole packets; after a power cut, others may follow that were never written."""
+    """Bytes of whole packets; after a power cut, zeros may follow that were never written."""
+    zeros = len(data) - len(data.rstrip(b"\0"))
+    limit = len(data) - (zeros if zeros > _FEW_ZEROS else 0)
     end = 0
-    while end + PACKET <= len(data) and data[end] == SYNC:
+    while end + PACKET <= limit and data[end] == SYNC:
         end += PACKET
     return end
 

@@ -248,3 +248,17 @@ def packets(path: Path, media: str) -> list[tuple[Fraction, Fraction, bool]]:
             for packet in file.demux(stream)
             if packet.pts is not None and packet.dts is not None and packet.size
         ]
+
+
+def continuity_errors(data: bytes) -> int:
+    """Jumps of the counters of an MPEG-TS (ISO/IEC 13818-1, 2.4.3.3)."""
+    last: dict[int, int] = {}
+    errors = 0
+    for at in range(0, len(data), 188):
+        assert data[at] == 0x47
+        pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
+        counter, payload = data[at + 3] & 0x0F, bool(data[at + 3] & 0x10)
+        if pid in last:
+            errors += counter != (last[pid] + payload) & 0x0F
+        last[pid] = counter
+    return errors

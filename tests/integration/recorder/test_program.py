@@ -29,6 +29,7 @@ from tests.integration.recorder.material import (
     Feeder,
     Look,
     Reports,
+    continuity_errors,
     packets,
     picture,
     plan_into,
@@ -145,20 +146,6 @@ def test_segments_are_exact_and_follow_each_other(tmp_path: Path, reports: Repor
     sounds = [pts for pts, _, _ in packets(whole, "audio")]
     assert {round((b - a) * 44_100) for a, b in itertools.pairwise(sounds)} <= {1023, 1024, 1025}
     assert continuity_errors(data) == 0
-
-
-def continuity_errors(data: bytes) -> int:
-    """Jumps of the counters of an MPEG-TS (ISO/IEC 13818-1, 2.4.3.3)."""
-    last: dict[int, int] = {}
-    errors = 0
-    for at in range(0, len(data), 188):
-        assert data[at] == 0x47
-        pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
-        counter, payload = data[at + 3] & 0x0F, bool(data[at + 3] & 0x10)
-        if pid in last:
-            errors += counter != (last[pid] + payload) & 0x0F
-        last[pid] = counter
-    return errors
 
 
 def test_segments_of_sound_alone(tmp_path: Path, reports: Reports) -> None:
