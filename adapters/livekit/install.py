@@ -71,7 +71,8 @@ def install(report: Report, *, force: bool = False, tools: Tools | None = None) 
 def _install(target: Path, report: Report, tools: Tools) -> None:
     with tempfile.TemporaryDirectory(prefix=".livekit-", dir=target.parent) as scratch:
         folder = Path(scratch)
-        go, environment = _go(tools, folder, report)
+        go, environment = find_go(tools, folder, report)
+        environment["GOBIN"] = str(folder)
         started = time.monotonic()
         report(f"building livekit-server v{RELEASE} with {_go_version(go) or 'Go'}, which takes some minutes")
         _build(go, environment, folder, report)
@@ -83,10 +84,13 @@ def _install(target: Path, report: Report, tools: Tools) -> None:
         report(f"built {target} in {time.monotonic() - started:.0f} s")
 
 
-def _go(tools: Tools, folder: Path, report: Report) -> tuple[str, Mapping[str, str]]:
-    """A Go that can build it, and the environment for that."""
+def find_go(tools: Tools, folder: Path, report: Report) -> tuple[str, dict[str, str]]:
+    """A Go that can build modules, and the environment for that; one that is fetched lies in `folder`.
+
+    Raise InstallError.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-    environment |= {"GOBIN": str(folder), "CGO_ENABLED": "0", "GO111MODULE": "on", "GOWORK": "off"}
+    environment |= {"CGO_ENABLED": "0", "GO111MODULE": "on", "GOWORK": "off"}
     if tools.go is not None and _is_new_enough(tools.go):
         return tools.go, environment
     why = "there is no Go on this machine" if tools.go is None else f"{tools.go} is too old"
