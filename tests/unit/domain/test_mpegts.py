@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.domain.mpegts import NotTransportStream, scan_segment
+from server.domain.mpegts import PACKET, NotTransportStream, scan_segment, whole_start
 from tests.media import Clip, ClipFactory
 
 
@@ -72,4 +72,58 @@ def test_noise_is_refused_or_read(packets: list[bytes]) -> None:
     try:
         scan_segment(data)
     except NotTransportStream:
+        pass
+
+
+@given(at=st.integers(0, 400), garbage=st.binary(min_size=1, max_size=3000), cut=st.integers(0, 60 * PACKET))
+def test_an_unfinished_segment_is_refused_or_measured(
+    clips: ClipFactory, at: int, garbage: bytes, cut: int
+) -> None:
+    """Never anything but our own error, and never more than there is."""
+    data = bytearray(clips.clip(Clip(extension="ts")).read_bytes())
+    data[at * 97 : at * 97 + len(garbage)] = garbage
+    left = bytes(data[: len(data) - cut])
+    try:
+        whole = whole_start(left)
+    except NotTransportStream:
         return
+    assert 0 <= whole.size <= len(left)
+    assert whole.size % PACKET == 0
+
+
+def test_what_is_whole_is_left_alone(clips: ClipFactory) -> None:
+    """Also with reordered pictures, at another rate, and where the clock of 33 bits begins anew."""
+    reordered = clips.clip(
+        Clip(extension="ts", fps="30000/1001", options=("-bf", "3", "-preset", "veryfast"))
+    )
+    wrapped = clips.derived("wrap", "ts", "-i", reordered, "-c", "copy", "-output_ts_offset", "95440.9")
+    frames = scan_segment(reordered.read_bytes()).video_frames
+    assert scan_segment(wrapped.read_bytes()).video_last_pts > 1 << 32  # type: ignore[operator]
+    for path in (reordered, wrapped):
+        whole = whole_start(path.read_bytes())
+        assert whole.size == path.stat().st_size
+        assert whole.duration_sec == pytest.approx(frames * 1001 / 30000, abs=0.001)
+
+
+def test_sound_alone_is_measured_to_its_last_whole_packet(clips: ClipFactory) -> None:
+    path = clips.derived("soundts", "ts", "-i", clips.sound_only(), "-c", "copy")
+    data = path.read_bytes()
+    scan = scan_segment(data)
+    assert scan.audio_end_pts is not None
+    assert scan.audio_first_pts is not None
+    all_of_it = (scan.audio_end_pts - scan.audio_first_pts) / 90_000
+    assert whole_start(data).duration_sec == pytest.approx(all_of_it)
+    torn = whole_start(data[: len(data) - PACKET - 50])
+    assert 0 < torn.duration_sec < all_of_it
+    assert scan_segment(data[: torn.size]).audio_end_pts == pytest.approx(
+        scan.audio_first_pts + torn.duration_sec * 90_000
+    )
+
+
+def test_without_a_key_frame_or_a_second_picture_there_is_nothing(clips: ClipFactory) -> None:
+    data = clips.clip(Clip(extension="ts", options=("-g", "250"))).read_bytes()
+    starts = [at for at in range(0, len(data), PACKET) if data[at + 1] & 0x40]
+    keyless = data[: 3 * PACKET] + data[starts[-8] :]
+    for nothing in (b"", data[:PACKET], data[: 3 * PACKET], data[: starts[4]], keyless):
+        with pytest.raises(NotTransportStream):
+            whole_start(nothing)

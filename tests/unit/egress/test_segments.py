@@ -75,7 +75,7 @@ def test_names_are_addresses() -> None:
 
 @pytest.mark.parametrize("cut", [0, 100, 60 * PACKET])
 async def test_what_a_dead_recorder_wrote_is_adopted(tmp_path: Path, clips: ClipFactory, cut: int) -> None:
-    """Issue section 5: whole or as far as it goes, behind what is known; garbage is left out."""
+    """Issue section 5: whole or as far as it goes, behind what is known; garbage is removed."""
     whole = clips.clip(Clip(extension="ts", fps="25", seconds=2.0)).read_bytes()
     journal = await Journal.open(tmp_path)
     await journal.add(PartBegun(0, "", BEGAN))
@@ -90,6 +90,7 @@ async def test_what_a_dead_recorder_wrote_is_adopted(tmp_path: Path, clips: Clip
     first, second = journal.footage.segments
     assert (second.file, second.number, second.started_at) == ("seg-000-00001.ts", 1, BEGAN + 2 * SECOND)
     assert not second.begins_part
+    assert not (tmp_path / "seg-000-00002.ts").exists()
     if cut == 0:
         assert second.duration_sec == pytest.approx(2.0, abs=0.001)
     else:

@@ -1,0 +1,167 @@
+"""What becomes of a segment that was being written when its recorder died, on both databases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from adapters.db.unit_of_work import SqlDatabase
+from server.domain.egress import Egress, EgressStatus
+from server.ports.recorder import Active, Broke, Joined, Measured
+from tests.conftest import Eventually
+from tests.contract.egress_samples import HLS, segment_written
+from tests.contract.egress_script import ScriptedRecorder, at
+from tests.contract.egress_stage import EgressStage
+from tests.media import Clip, ClipFactory
+
+
+@pytest.fixture
+async def stage(database: SqlDatabase, tmp_path: Path, eventually: Eventually) -> AsyncIterator[EgressStage]:
+    stage = await EgressStage(database, tmp_path / "data", eventually).open()
+    yield stage
+    await stage.close()
+
+
+@pytest.fixture
+def leftover(clips: ClipFactory) -> bytes:
+    """Two seconds of a segment but for the end of its last picture."""
+    return clips.clip(Clip(extension="ts", seconds=2.0)).read_bytes()[:-1000]
+
+
+def playlist(stage: EgressStage, egress: Egress, name: str = "index") -> list[str]:
+    return stage.objects(egress).get(f"live/{name}.m3u8", b"").decode().splitlines()
+
+
+def listed(stage: EgressStage, egress: Egress, name: str = "index") -> list[str]:
+    return [line for line in playlist(stage, egress, name) if line.endswith(".ts")]
+
+
+def lengths(stage: EgressStage, egress: Egress) -> list[float]:
+    return [float(line[8:-1]) for line in playlist(stage, egress) if line.startswith("#EXTINF:")]
+
+
+async def one_segment(stage: EgressStage, egress: Egress) -> ScriptedRecorder:
+    """A recorder that has told of a segment of four seconds, which is in place."""
+    recorder = await stage.recorders.number(0)
+    recorder.says(Joined("RM_first"), Active(at(0)), segment_written(recorder, 0, 0), Measured(7500))
+    await stage.eventually(lambda: listed(stage, egress) == ["seg_00000.ts"])
+    return recorder
+
+
+async def delivered(stage: EgressStage, egress: Egress, status: EgressStatus) -> Egress:
+    await stage.deliver()
+    return await stage.becomes(egress, status)
+
+
+async def test_it_is_played_before_the_next_recorder_has_anything(
+    stage: EgressStage, leftover: bytes
+) -> None:
+    """Issue section 5: in both playlists with its true length; what is in place is not uploaded again."""
+    egress = await stage.start(HLS)
+    claim = await stage.claim(egress)
+    first = await one_segment(stage, egress)
+    (stored,) = (stage.files / "objects").rglob("seg_00000.ts")
+    before = stored.stat()
+    (first.folder / "seg-000-00001.ts").write_bytes(leftover)
+    first.dies()
+    await stage.eventually(lambda: listed(stage, egress, "live") == ["seg_00000.ts", "seg_00001.ts"])
+    second = await stage.recorders.number(1)
+    second.says(Joined("RM_first"), Active(at(9)), segment_written(second, 0, 9), Measured(4000))
+    await stage.eventually(lambda: "live/seg_00002.ts" in stage.objects(egress))
+    await stage.stop(egress)
+    await claim.ends()
+    done = await delivered(stage, egress, EgressStatus.COMPLETE)
+
+    assert listed(stage, egress) == [f"seg_0000{number}.ts" for number in range(3)]
+    four, kept, last = lengths(stage, egress)
+    assert (four, last) == (4.0, 4.0)
+    assert 1.8 < kept <= 2.0
+    assert playlist(stage, egress)[-5] == "#EXT-X-DISCONTINUITY"
+    assert playlist(stage, egress).count("#EXT-X-DISCONTINUITY") == 1
+    assert (
+        stage.objects(egress)["live/seg_00001.ts"]
+        == leftover[: len(stage.objects(egress)["live/seg_00001.ts"])]
+    )
+    assert stored.stat() == before
+    assert done.results.segments[0].segment_count == 3
+    manifest = json.loads(stage.objects(egress)["live/index.manifest.json"])
+    assert manifest["gaps"] == [
+        {
+            "startMs": round(4000 + kept * 1000),
+            "durationMs": round(5000 - kept * 1000),
+            "reason": "RECORDER_LOST",
+        }
+    ]
+    assert manifest["durationMs"] == round(8000 + kept * 1000)
+    assert {one["key"] for one in manifest["objects"]} == set(stage.objects(egress)) - {
+        "live/index.manifest.json"
+    }
+
+
+@pytest.mark.parametrize("left", [b"", b"G" * 500, bytes(4096)], ids=["empty", "noise", "zeros"])
+async def test_nothing_is_made_of_nothing(stage: EgressStage, left: bytes) -> None:
+    """No number is used up by it, and it is gone from the disk."""
+    egress = await stage.start(HLS)
+    claim = await stage.claim(egress)
+    first = await one_segment(stage, egress)
+    (first.folder / "seg-000-00001.ts").write_bytes(left)
+    first.dies()
+    second = await stage.recorders.number(1)
+    assert not (first.folder / "seg-000-00001.ts").exists()
+    second.says(Joined("RM_first"), Active(at(9)), segment_written(second, 0, 9), Measured(4000))
+    await stage.eventually(lambda: "live/seg_00001.ts" in stage.objects(egress))
+    await stage.stop(egress)
+    await claim.ends()
+    await delivered(stage, egress, EgressStatus.COMPLETE)
+    assert listed(stage, egress) == ["seg_00000.ts", "seg_00001.ts"]
+    assert lengths(stage, egress) == [4.0, 4.0]
+    manifest = json.loads(stage.objects(egress)["live/index.manifest.json"])
+    assert manifest["gaps"] == [{"startMs": 4000, "durationMs": 5000, "reason": "RECORDER_LOST"}]
+
+
+async def test_without_another_recorder_it_ends_the_playlist(stage: EgressStage, leftover: bytes) -> None:
+    """Issue section 5: worker and room are gone; it is finished from what is on disk."""
+    egress = await stage.start(HLS)
+    claim = await stage.claim(egress)
+    first = await one_segment(stage, egress)
+    (first.folder / "seg-000-00001.ts").write_bytes(leftover)
+    await claim.dies()
+    stage.rooms.sids = {}
+    await (await stage.claim(egress)).ends()
+    done = await delivered(stage, egress, EgressStatus.COMPLETE)
+    assert listed(stage, egress) == ["seg_00000.ts", "seg_00001.ts"]
+    assert playlist(stage, egress)[-1] == "#EXT-X-ENDLIST"
+    assert "#EXT-X-DISCONTINUITY" not in playlist(stage, egress)
+    assert done.results.segments[0].duration == round(sum(lengths(stage, egress)) * 1e9)
+    assert done.results.segments[0].ended_at - at(0) == done.results.segments[0].duration
+    assert len(stage.recorders.started) == 1
+
+
+async def test_a_recorder_that_gives_up_leaves_one_too(stage: EgressStage, leftover: bytes) -> None:
+    """Design 7: its disk refused in the middle of a segment; the start of it is there."""
+    egress = await stage.start(HLS)
+    claim = await stage.claim(egress)
+    first = await one_segment(stage, egress)
+    (first.folder / "seg-000-00001.ts").write_bytes(leftover)
+    first.says(Broke("STORAGE_UPLOAD_FAILED", "could not record: no space left", 500))
+    await claim.ends()
+    await delivered(stage, egress, EgressStatus.FAILED)
+    assert listed(stage, egress) == ["seg_00000.ts", "seg_00001.ts"]
+
+
+async def test_one_that_cannot_be_read_costs_only_itself(stage: EgressStage) -> None:
+    egress = await stage.start(HLS)
+    claim = await stage.claim(egress)
+    first = await one_segment(stage, egress)
+    (first.folder / "seg-000-00001.ts").mkdir()
+    first.dies()
+    second = await stage.recorders.number(1)
+    second.says(Joined("RM_first"), Active(at(9)), segment_written(second, 0, 9))
+    await stage.eventually(lambda: "live/seg_00001.ts" in stage.objects(egress))
+    await stage.stop(egress)
+    await claim.ends()
+    await delivered(stage, egress, EgressStatus.COMPLETE)
+    assert lengths(stage, egress) == [4.0, 4.0]
