@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from livekit.api import AccessToken, VideoGrants
+from livekit.api import AccessToken, ListParticipantsRequest, LiveKitAPI, VideoGrants
 
 from adapters.recorder.process import Recorder, RecorderPool
 from server.domain.egress import AudioEncoding, Encoding, VideoEncoding
@@ -59,6 +59,14 @@ def plan_for(
         container="mp4",
     )
     return replace(plan, **more)
+
+
+async def present(server: LiveKitServer, room: str) -> set[str]:
+    """Identities of the people whom LiveKit itself takes to be there."""
+    address = server.address
+    async with LiveKitAPI(address.url, address.api_key, address.api_secret) as livekit:
+        listed = await livekit.room.list_participants(ListParticipantsRequest(room=room))
+    return {one.identity for one in listed.participants if not one.permission.recorder}
 
 
 @dataclass(slots=True)
