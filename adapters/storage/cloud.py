@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.storage.cloud_client import CloudClient, CloudOptions
+from adapters.storage.proxy import PROXY_LOGIN
 from server.domain.objects import PLAYLIST_TYPE, cache_control, is_growing, key_problem
 from server.ports.storage import StorageError, StoredObject
 
@@ -33,6 +34,7 @@ _REASONS = {
     401: "the credentials are refused",
     403: "access denied, or the key is wrong",
     404: "no such object",
+    407: PROXY_LOGIN,
     412: "the object is held by somebody else",
     429: "the storage asks to slow down",
 }
@@ -219,7 +221,7 @@ class CloudStore:
         if not status:
             return self._unanswered(what, text)
         reason = "it does not exist" if code in _NO_PLACE else _REASONS.get(status, "")
-        told = " ".join(part for part in (code, f"({reason})" if reason else "") if part)
+        told = f"{code} ({reason})" if code and reason else code or reason
         return self._error(
             f"{what}: {told}, HTTP {status}" if told else f"{what}: HTTP {status}",
             retryable=status >= 500 or status in (408, 429),
@@ -230,6 +232,8 @@ class CloudStore:
     def _unanswered(self, what: str, text: str) -> CloudError:
         if "invalid peer certificate" in text:
             return self._error(f"{what}: the storage's certificate is not valid", retryable=False)
+        if "ProxyAuthRequired" in text:
+            return self._error(f"{what}: {PROXY_LOGIN}", retryable=False)
         if "kind: Timeout" in text:
             return self._error(f"{what}: no answer from the storage in time", retryable=True)
         if "HttpError" in text or "HTTP error" in text:

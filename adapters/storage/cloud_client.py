@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from adapters.storage.cloud_signing import azure_address, decoded_key, google_address
+from adapters.storage.proxy import Guard, addresses_of, read_proxy
 from server.domain.objects import join_url
-from server.errors import ServiceError
-from server.ports.storage import AzureContainer, GcsBucket, Proxy, StorageError
+from server.ports.storage import AzureContainer, GcsBucket, StorageError
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
-
-Guard = Callable[[str], Awaitable[Sequence[str] | None]]
 
 _MISSING = "GCP and Azure storage needs an optional part of this server: pip install baxcloud[cloud]"
 # These stand in a host name or a path: no other place than the cloud's own may come of them.
@@ -68,12 +66,10 @@ async def open_cloud(
         raise StorageError(f"{place}: {_MISSING}", retryable=False) from None
     try:
         if isinstance(cloud, GcsBucket):
-            return _google(cloud, options, place, await _proxy_url(cloud.proxy, guard))
+            return _google(cloud, options, place, await _proxy_url(cloud, guard, place))
         return _azure(cloud, options, place)
     except _WrongPlace as wrong:
         raise StorageError(f"{place}: {wrong}", retryable=False) from None
-    except OSError:
-        raise StorageError(f"{place}: the proxy's address cannot be found", retryable=True) from None
     except BaseError:
         raise StorageError(f"{place}: the credentials cannot be used", retryable=False) from None
 
@@ -173,34 +169,17 @@ def _azure(cloud: AzureContainer, options: CloudOptions, place: str) -> CloudCli
     return CloudClient(place, native, url, signed)
 
 
-async def _proxy_url(proxy: Proxy | None, guard: Guard | None) -> str:
+async def _proxy_url(cloud: GcsBucket, guard: Guard | None, place: str) -> str:
     """With its user in it; its host is the vetted address, so that a name can't lead elsewhere a moment later."""
-    if proxy is None or not proxy.url:
+    proxy = read_proxy(cloud.proxy, place=place)
+    if proxy is None:
         return ""
-    parts = urlsplit(proxy.url if "://" in proxy.url else f"http://{proxy.url}")
-    try:
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        raise _WrongPlace("the proxy's url cannot be read") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise _WrongPlace("the proxy's url must start with http:// or https://")
-    tail = f":{port}" if port else ""
     if guard is not None:
-        try:
-            addresses = await guard(f"{parts.scheme}://{_bracketed(host)}{tail}")
-        except (ServiceError, ValueError):
-            raise _WrongPlace("the proxy's address is not allowed or cannot be reached") from None
+        addresses = await addresses_of(proxy, guard, place=place)
         # A proxy with a certificate keeps its name: nothing else than its owner can answer under it.
-        if addresses and parts.scheme == "http":
-            host = addresses[0]
-    user = proxy.username or parts.username or ""
-    password = proxy.password or parts.password or ""
-    login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
-    return f"{parts.scheme}://{login}{_bracketed(host)}{tail}"
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+        if addresses and proxy.scheme == "http":
+            proxy = replace(proxy, host=addresses[0])
+    return proxy.with_login
 
 
 def _http(options: CloudOptions, proxy_url: str, *, plain: bool) -> ClientConfig:

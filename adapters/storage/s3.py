@@ -65,6 +65,7 @@ class S3Store:
         self._extras = _headers(extras or ObjectExtras())
         self._client = connection.client
         self._threads = connection.threads
+        self._keys = connection.keys
         self._config = config
         self._bucket = config.bucket
         self._faults = S3Faults(config.bucket)
@@ -185,11 +186,9 @@ class S3Store:
         # us-east-1 is the default of MinIO and versitygw, and R2 takes it for auto.
         from botocore.auth import S3SigV4QueryAuth
         from botocore.awsrequest import AWSRequest
-        from botocore.credentials import Credentials
 
         unsigned = AWSRequest("GET", s3_url(replace(config, cdn_url=""), key))
-        keys = Credentials(config.access_key, config.secret_key)
-        S3SigV4QueryAuth(keys, "s3", "us-east-1", expires=seconds).add_auth(unsigned)
+        S3SigV4QueryAuth(self._keys(), "s3", "us-east-1", expires=seconds).add_auth(unsigned)
         signed: str = unsigned.url
         return signed
 

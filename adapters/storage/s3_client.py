@@ -1,12 +1,9 @@
-"""boto3 clients for S3: one per endpoint, region and key, whose connections go only to vetted addresses."""
+"""boto3 clients for S3: one for each endpoint, region, key and way there, whose connections go only to vetted addresses."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
-import os
-import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,8 +11,13 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from adapters.storage.s3_errors import S3Faults
+from adapters.storage.s3_role import assuming_session, sts_endpoint
+from adapters.storage.s3_session import EndpointRefused, SessionOptions, vetted_session
 from server.domain.project import S3Config
+from server.domain.web_proxy import ProxyAddress
 from server.errors import ServiceError
+from server.ports.storage import AssumeRole
 
 AddressGuard = Callable[[str], Awaitable[Sequence[str] | None]]
 """Vets a URL for storage use and gives the IP addresses to connect to, or None for no restriction.
@@ -44,25 +46,25 @@ class S3Options:
 
 @dataclass(frozen=True, slots=True)
 class S3Connection:
-    """A client and its own threads, so that a storage that hangs holds up nobody else's uploads."""
+    """A client and its own threads, so that a storage that hangs holds up nobody else's uploads.
+
+    `keys` gives botocore's frozen credentials that it signs with now; with a role that may ask for them, in this thread.
+    """
 
     client: Any
     threads: ThreadPoolExecutor
+    keys: Callable[[], Any] = field(repr=False)
     session: Any = None
+    sts: Any = None
 
     def close(self) -> None:
         """Lets go of idle sockets and of work that has not begun; calls under way end by their own time limits."""
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.client.close()
+        if self.sts is not None:
+            self.sts.close()
         if self.session is not None:
             self.session.close()
-
-
-class EndpointRefused(CancelledError):
-    """The guard refused an address while connecting.
-
-    Of this base because botocore lets it through unwrapped and never retries it.
-    """
 
 
 _thread = threading.local()
@@ -127,16 +129,36 @@ class _GuardOnLoop:
 
 
 @dataclass(frozen=True, slots=True)
-class _Access:
-    trusted: bool
-    session_token: str = field(repr=False)
-    path_style: bool
+class Way:
+    """How a bucket is reached and with whose keys. `path_style` None lets the endpoint decide."""
+
+    trusted: bool = False
+    session_token: str = field(default="", repr=False)
+    path_style: bool | None = None
+    proxy: ProxyAddress | None = None
+    role: AssumeRole | None = None
 
 
-def _addressing(access: _Access, *, custom: bool) -> str:
-    if access.path_style:
+def _addressing(config: S3Config, way: Way) -> str:
+    custom = bool(config.endpoint)
+    if custom if way.path_style is None else way.path_style:
         return "path"
     return "virtual" if custom else "auto"
+
+
+def _same(config: S3Config, way: Way) -> tuple[str, ...]:
+    """Equal where one client serves both. What is secret is in it as a digest."""
+    login = (way.proxy.username, way.proxy.password) if way.proxy else ("", "")
+    role = (way.role.arn, way.role.external_id, config.bucket) if way.role else ("", "", "")
+    secrets = "\0".join((config.access_key, config.secret_key, way.session_token, *login, *role))
+    return (
+        config.endpoint.rstrip("/"),
+        config.region,
+        _addressing(config, way),
+        "trusted" if way.trusted else "",
+        way.proxy.origin if way.proxy else "",
+        hashlib.sha256(secrets.encode()).hexdigest(),
+    )
 
 
 class S3Clients:
@@ -154,23 +176,13 @@ class S3Clients:
         """Raises what the guard raises."""
         await self._guard(url)
 
-    async def get(
-        self,
-        config: S3Config,
-        *,
-        trusted: bool,
-        session_token: str = "",
-        path_style: bool | None = None,
-    ) -> S3Connection:
-        access = _Access(trusted, session_token, bool(config.endpoint) if path_style is None else path_style)
-        secret = hashlib.sha256(f"{config.secret_key}\0{session_token}".encode()).hexdigest()
-        how = f"{trusted} {access.path_style}"
-        key = (config.endpoint.rstrip("/"), config.region, config.access_key, secret, how)
+    async def get(self, config: S3Config, way: Way) -> S3Connection:
+        key = _same(config, way)
         async with self._lock:
             connection = self._cache.pop(key, None)
             if connection is None:
                 loop = asyncio.get_running_loop()
-                connection = await asyncio.to_thread(self._connect, config, access, loop)
+                connection = await asyncio.to_thread(self._connect, config, way, loop)
             self._cache[key] = connection
             if len(self._cache) > self.options.max_clients:
                 self._cache.popitem(last=False)
@@ -182,101 +194,76 @@ class S3Clients:
             connection.close()
         self._cache.clear()
 
-    def _connect(self, config: S3Config, access: _Access, loop: asyncio.AbstractEventLoop) -> S3Connection:
+    def _connect(self, config: S3Config, way: Way, loop: asyncio.AbstractEventLoop) -> S3Connection:
         import boto3
-        from botocore.config import Config
+        from botocore.credentials import Credentials
 
         if self._session is None:
             self._session = boto3.session.Session()
-        custom = bool(config.endpoint)
+        sending = None if way.trusted and way.proxy is None else self._sending(way.proxy, loop)
+        given = {
+            "aws_access_key_id": config.access_key or None,
+            "aws_secret_access_key": config.secret_key or None,
+            "aws_session_token": way.session_token or None,
+        }
+        threads = ThreadPoolExecutor(self.options.threads, thread_name_prefix="bax-s3")
+        if way.role is None:
+            client = self._client(self._session, "s3", config, way, sending, given)
+            own = Credentials(config.access_key, config.secret_key, way.session_token or None)
+            return S3Connection(client, threads, own.get_frozen_credentials, sending)
+        sts = self._client(self._session, "sts", config, way, sending, given)
+        assuming = assuming_session(sts, way.role, S3Faults(config.bucket))
+        client = self._client(assuming, "s3", config, way, sending, {})
+        return S3Connection(
+            client, threads, assuming.get_credentials().get_frozen_credentials, sending, sts=sts
+        )
+
+    def _sending(self, proxy: ProxyAddress | None, loop: asyncio.AbstractEventLoop) -> Any:
+        options = self.options
+        sizes = SessionOptions(
+            options.connect_timeout, options.read_timeout, options.threads, options.ca_bundle
+        )
+        return vetted_session(lambda url: self._asking.ask(loop, url), sizes, proxy)
+
+    def _client(
+        self, session: Any, service: str, config: S3Config, way: Way, sending: Any, keys: dict[str, Any]
+    ) -> Any:
+        """`sending`: the session that its requests go through, None for botocore's own."""
+        endpoint = config.endpoint.rstrip("/") or None if service == "s3" else sts_endpoint(config)
+        # Only an S3 of its own has a region "auto"; us-east-1 signs for it and S3 then names the bucket's own (B-35).
         region = config.region or "auto"
-        client = self._session.client(
-            "s3",
-            # AWS has no region "auto"; us-east-1 signs for it and S3 then names the bucket's own (B-35).
-            region_name=region if custom or region != "auto" else "us-east-1",
-            endpoint_url=config.endpoint.rstrip("/") or None,
-            aws_access_key_id=config.access_key or None,
-            aws_secret_access_key=config.secret_key or None,
-            aws_session_token=access.session_token or None,
+        if region == "auto" and not (endpoint and service == "s3"):
+            region = "us-east-1"
+        client = session.client(
+            service,
+            region_name=region,
+            endpoint_url=endpoint,
             verify=self.options.ca_bundle,
-            config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": _addressing(access, custom=custom)},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                connect_timeout=self.options.connect_timeout,
-                read_timeout=self.options.read_timeout,
-                retries={"mode": "standard", "total_max_attempts": self.options.attempts},
-                max_pool_connections=self.options.threads,
-                ignore_configured_endpoint_urls=True,
-            ),
+            config=self._config(config, way, service),
+            **keys,
         )
         # Before the sending below: the first answer wins, and a stopped call must not get as far.
-        client.meta.events.register_first("before-send.s3", _send_nothing_stopped)
-        session = None
-        if not access.trusted:
-            session = _vetted_session(lambda url: self._asking.ask(loop, url), self.options)
-            send = session.send
+        client.meta.events.register_first(f"before-send.{service}", _send_nothing_stopped)
+        if sending is not None:
+            send = sending.send
             # An answer given here replaces botocore's own sending, which knows proxies and resolves names itself.
-            client.meta.events.register_first("before-send.s3", lambda request, **_: send(request))
-        threads = ThreadPoolExecutor(self.options.threads, thread_name_prefix="bax-s3")
-        return S3Connection(client, threads, session)
+            client.meta.events.register_first(f"before-send.{service}", lambda request, **_: send(request))
+        return client
 
+    def _config(self, config: S3Config, way: Way, service: str) -> Any:
+        from botocore.config import Config
 
-def _vetted_session(ask: Callable[[str], Sequence[str] | None], options: S3Options) -> Any:
-    """A botocore HTTP session without proxies; `ask` gives the addresses of an origin, None for no restriction.
-
-    Each new connection asks the guard and goes to an address it gave, so a name that resolves to something else
-    a moment later (DNS rebinding) changes nothing. TLS still checks the name.
-    """
-    from botocore.awsrequest import (
-        AWSHTTPConnection,
-        AWSHTTPConnectionPool,
-        AWSHTTPSConnection,
-        AWSHTTPSConnectionPool,
-    )
-    from botocore.httpsession import URLLib3Session
-    from urllib3.exceptions import HTTPError
-
-    def dial(connection: Any, scheme: str, connect: Callable[[], socket.socket]) -> socket.socket:
-        addresses = ask(_origin(scheme, connection.host, connection.port))
-        if addresses is None:
-            return connect()
-        name = connection._dns_host
-        error: Exception | None = None
-        for address in addresses:
-            connection._dns_host = str(ipaddress.ip_address(address))
-            try:
-                return connect()
-            except (OSError, HTTPError) as caught:
-                error = caught
-            finally:
-                connection._dns_host = name
-        raise error or OSError("the storage endpoint has no address")
-
-    class PlainConnection(AWSHTTPConnection):  # type: ignore[misc,unused-ignore]
-        def _new_conn(self) -> socket.socket:
-            return dial(self, "http", super()._new_conn)
-
-    class TlsConnection(AWSHTTPSConnection):  # type: ignore[misc,unused-ignore]
-        def _new_conn(self) -> socket.socket:
-            return dial(self, "https", super()._new_conn)
-
-    class PlainPool(AWSHTTPConnectionPool):  # type: ignore[misc,unused-ignore]
-        ConnectionCls = PlainConnection
-
-    class TlsPool(AWSHTTPSConnectionPool):  # type: ignore[misc,unused-ignore]
-        ConnectionCls = TlsConnection
-
-    session = URLLib3Session(
-        verify=options.ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or True,
-        timeout=(options.connect_timeout, options.read_timeout),
-        max_pool_connections=options.threads,
-    )
-    session._manager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
-    return session
-
-
-def _origin(scheme: str, host: str, port: int) -> str:
-    host = host.strip("[]")
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        of_s3: dict[str, Any] = {
+            "signature_version": "s3v4",
+            "s3": {"addressing_style": _addressing(config, way)},
+            "request_checksum_calculation": "when_required",
+            "response_checksum_validation": "when_required",
+        }
+        return Config(
+            connect_timeout=self.options.connect_timeout,
+            read_timeout=self.options.read_timeout,
+            retries={"mode": "standard", "total_max_attempts": self.options.attempts},
+            max_pool_connections=self.options.threads,
+            ignore_configured_endpoint_urls=True,
+            **(of_s3 if service == "s3" else {}),
+        )

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import TypeVar
 
-from adapters.storage.s3_client import EndpointRefused
+from adapters.storage.proxy import PROXY_LOGIN
+from adapters.storage.s3_session import EndpointRefused, ProxyRefused
 from server.ports.storage import StorageError
 
 _T = TypeVar("_T")
@@ -66,14 +67,17 @@ class S3Faults:
             code = str(error.response.get("Error", {}).get("Code", ""))
             status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
             raise self.coded(what, code, status) from None
-        except EndpointRefused:
-            raise self.error(f"{what}: the endpoint's address is not allowed", retryable=False) from None
+        except EndpointRefused as refusal:
+            whose = "proxy" if isinstance(refusal, ProxyRefused) else "endpoint"
+            raise self.error(f"{what}: the {whose}'s address is not allowed", retryable=False) from None
         except CancelledError:
             raise self.error(f"{what}: stopped", retryable=True) from None
         except boto.SSLError:
             raise self.error(f"{what}: the endpoint's certificate is not valid", retryable=False) from None
         except (boto.ReadTimeoutError, boto.ConnectTimeoutError):
             raise self.error(f"{what}: no answer from the storage in time", retryable=True) from None
+        except boto.ProxyConnectionError as error:
+            raise self._behind_proxy(what, error.kwargs["error"]) from None
         except (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError):
             raise self.error(f"{what}: the storage could not be reached", retryable=True) from None
         except (boto.NoCredentialsError, boto.PartialCredentialsError):
@@ -89,9 +93,28 @@ class S3Faults:
         """For the storage's own error code and HTTP status."""
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", code):
             code = "error"
+        if status == 407:
+            return self.error(f"{what}: {PROXY_LOGIN}", retryable=False)
         retryable = status >= 500 or status in (408, 429) or code in _RETRYABLE_CODES
         reason = f" ({_REASONS[code]})" if code in _REASONS else ""
         return self.error(f"{what}: {code}{reason}, HTTP {status}", retryable=retryable, code=code)
+
+    def _behind_proxy(self, what: str, told: Exception) -> S3Error:
+        """For a proxy that is not there or does not open a tunnel, by what urllib3 says."""
+        from urllib3.exceptions import SSLError
+
+        if isinstance(getattr(told, "original_error", None), SSLError):
+            return self.error(f"{what}: the proxy's certificate is not valid", retryable=False)
+        found = re.search(r"Tunnel connection failed: (\d{3})\b", str(told))
+        if found is None:
+            return self.error(f"{what}: the proxy could not be reached", retryable=True)
+        status = int(found.group(1))
+        if status == 407:
+            return self.error(f"{what}: {PROXY_LOGIN}", retryable=False)
+        passing = status >= 500 or status in (408, 429)
+        return self.error(
+            f"{what}: the proxy does not connect to the storage, HTTP {status}", retryable=passing
+        )
 
     def error(self, text: str, *, retryable: bool, code: str = "") -> S3Error:
         return S3Error(f"S3 bucket {self._bucket}: {text}", retryable=retryable, code=code)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from adapters.storage.cloud import CloudStore
 from adapters.storage.cloud_client import CloudOptions, open_cloud
 from adapters.storage.local import LocalObjects
+from adapters.storage.proxy import vetted_proxy
 from adapters.storage.s3 import S3Store
-from adapters.storage.s3_client import AddressGuard, S3Clients, S3Options
+from adapters.storage.s3_client import AddressGuard, S3Clients, S3Options, Way
 from server.errors import ServiceError, invalid
 from server.ports.storage import ObjectStore, StorageTarget
 
@@ -40,12 +41,14 @@ class Storage:
                 raise invalid("s3Config.accessKey", "and secretKey are required")
             if target.s3.endpoint:
                 await self._vet(target.s3.endpoint)
-        connection = await self._clients.get(
-            target.s3,
+        way = Way(
             trusted=target.trusted,
             session_token=target.session_token,
             path_style=target.path_style,
+            proxy=await vetted_proxy(target.proxy, self._guard, place=f"S3 bucket {target.s3.bucket}"),
+            role=target.role,
         )
+        connection = await self._clients.get(target.s3, way)
         return S3Store(connection, target.s3, target.prefix, self._clients.options, target.extras)
 
     async def close(self) -> None:

@@ -15,8 +15,10 @@ from server.domain.egress import Egress, StorageChoice, Surface
 from server.domain.objects import content_type, normalise_prefix
 from server.domain.project import S3Config
 from server.egress.storage_choice import StorageChoices, StoragePolicy
+from server.ids import ProjectId
 from server.ports.jobs import JobRun
 from server.ports.storage import (
+    AssumeRole,
     AzureContainer,
     GcsBucket,
     ObjectExtras,
@@ -94,22 +96,16 @@ class EgressStorages:
         choice = secrets.storages[index] if index < len(secrets.storages) else StorageChoice()
         if backup and self._policy.backup is not None:
             own = self._policy.backup
-            target = _target(egress, own, normalise_prefix(own.prefix), trusted=True)
+            prefix = normalise_prefix(own.prefix)
+            target = StorageTarget(egress.project_id, scope_of(egress.id), own, prefix, trusted=True)
             return await self._opened(target, "backup", choice, egress, is_backup=True)
         if choice.backend == "project":
             async with self._database.read() as tx:
                 target = await self._choices.target(tx, egress.project_id, scope_of(egress.id), choice)
             return await self._opened(target, "S3" if target.s3 else "Local", choice, egress)
-        if choice.backend in ("gcp", "azure"):
-            target = replace(_target(egress, None, "", trusted=False), cloud=own_cloud(choice))
-            return await self._opened(target, _NAMES[choice.backend], choice, egress)
-        target = replace(
-            _target(egress, own_s3(choice.config), "", trusted=False),
-            session_token=str(choice.config.get("session_token") or ""),
-            path_style=_path_style(choice),
-            extras=_extras(choice),
+        return await self._opened(
+            own_target(egress.project_id, scope_of(egress.id), choice), _NAMES[choice.backend], choice, egress
         )
-        return await self._opened(target, _NAMES[choice.backend], choice, egress)
 
     async def _opened(
         self,
@@ -130,6 +126,30 @@ class EgressStorages:
             and not is_backup,
             is_backup=is_backup,
         )
+
+
+def own_target(project_id: ProjectId, scope: str, choice: StorageChoice) -> StorageTarget:
+    """The storage that a request named itself, with all that it said of it (LK-95 … LK-114)."""
+    if choice.backend in ("gcp", "azure"):
+        return StorageTarget(project_id, scope, cloud=own_cloud(choice))
+    config = choice.config
+    arn = str(config.get("assume_role_arn") or "")
+    return StorageTarget(
+        project_id,
+        scope,
+        own_s3(config),
+        session_token=str(config.get("session_token") or ""),
+        path_style=_path_style(choice),
+        extras=_extras(choice),
+        proxy=_proxy(config),
+        role=AssumeRole(arn, str(config.get("assume_role_external_id") or "")) if arn else None,
+    )
+
+
+def _proxy(config: Mapping[str, Any]) -> Proxy | None:
+    given = dict(config.get("proxy") or {})
+    url, username, password = (str(given.get(name) or "") for name in ("url", "username", "password"))
+    return Proxy(url, username, password) if url else None
 
 
 def _path_style(choice: StorageChoice) -> bool | None:
@@ -172,15 +192,10 @@ def own_cloud(choice: StorageChoice) -> GcsBucket | AzureContainer:
             container=given.get("container_name", ""),
             account_key=given.get("account_key", ""),
         )
-    proxy = dict(choice.config.get("proxy") or {})
     return GcsBucket(
         bucket=given.get("bucket", ""),
         credentials=given.get("credentials", ""),
-        proxy=Proxy(
-            str(proxy.get("url") or ""), str(proxy.get("username") or ""), str(proxy.get("password") or "")
-        )
-        if proxy
-        else None,
+        proxy=_proxy(choice.config),
     )
 
 
@@ -193,10 +208,6 @@ def sha256_of(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _target(egress: Egress, s3: S3Config | None, prefix: str, *, trusted: bool) -> StorageTarget:
-    return StorageTarget(egress.project_id, scope_of(egress.id), s3, prefix, trusted)
 
 
 def _livekit_location(s3: S3Config, key: str, *, path_style: bool) -> str:

@@ -24,9 +24,17 @@ class ObjectExtras:
 class Proxy:
     """A web proxy in front of a storage; `url` is `http://` or `https://` (LK-134 … LK-136)."""
 
-    url: str
-    username: str = ""
+    url: str = field(repr=False)
+    username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AssumeRole:
+    """A role of AWS's kind, by its ARN, that the keys of a request may take on; `external_id` is what its owner asks for."""
+
+    arn: str
+    external_id: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ class StorageTarget:
     `s3` None means the data directory, unless there is a `cloud`. `scope` is the job (or recording) id: in the data directory its objects live in
     a folder of their own. `prefix` is normalised (`""` or `a/b/`, B-34). `trusted` skips the address guard, for
     endpoints that the operator configured (design section 13). `session_token` belongs to temporary S3 keys; `path_style`
-    None lets the endpoint decide whether the bucket stands in the host or in the path.
+    None lets the endpoint decide whether the bucket stands in the host or in the path. `proxy` and `role` are those of `s3`.
     """
 
     project_id: ProjectId
@@ -66,6 +74,8 @@ class StorageTarget:
     path_style: bool | None = None
     extras: ObjectExtras = ObjectExtras()
     cloud: GcsBucket | AzureContainer | None = None
+    proxy: Proxy | None = None
+    role: AssumeRole | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +141,6 @@ class ObjectStorage(Protocol):
     async def open(self, target: StorageTarget) -> ObjectStore:
         """Raise ServiceError invalid_argument (field `s3Config.endpoint`) when the guard refuses the endpoint.
 
-        Raise StorageError for a `cloud` that can't be used: what is wrong with it, or what is not installed.
+        Raise StorageError for a `cloud` or a `proxy` that can't be used: what is wrong with it, or what is not installed.
         """
         ...

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from adapters.storage.s3 import S3Store
-from adapters.storage.s3_client import S3Clients, S3Options
+from adapters.storage.s3_client import S3Clients, S3Options, Way
 from server.domain.project import S3Config
 from server.jobs.owner import new_owner
 
@@ -32,7 +32,7 @@ async def main(given: Mapping[str, str]) -> None:
     )
     options = S3Options(part_size=PART_SIZE)
     clients = S3Clients(anywhere, options)
-    store = S3Store(await clients.get(config, trusted=True), config, given["prefix"], options)
+    store = S3Store(await clients.get(config, Way(trusted=True)), config, given["prefix"], options)
     sys.stdout.write(new_owner() + "\n")
     sys.stdout.flush()
     await store.put_file("360p/segment_000.ts", Path(given["file"]), content_type="video/mp2t")

@@ -17,8 +17,9 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from adapters.storage.cloud_client import CloudOptions, Guard
+from adapters.storage.cloud_client import CloudOptions
 from adapters.storage.local import LocalObjects
+from adapters.storage.proxy import Guard
 from adapters.storage.storage import Storage
 from server.clock import SystemClock
 from server.domain.objects import CapabilitySigner
@@ -36,6 +37,7 @@ from tests.servers.cloud import (
 )
 from tests.servers.s3 import free_port
 from tests.servers.s3_faults import Fault, FaultProxy, error, fault_proxy
+from tests.servers.web_proxy import WebProxy, web_proxy
 
 # Azurite is installed on first use, which takes minutes.
 pytestmark = pytest.mark.timeout(1000)
@@ -337,6 +339,19 @@ async def test_gcp_through_a_proxy(tmp_path: Path, gcs: GcsLike) -> None:
     login = base64.b64encode(b"me@home:p:ss/w@rd")
     assert b"Basic " + login in seen[0]
     assert seen[0].startswith(f"PUT {gcs.s3.endpoint}/".encode())
+
+
+async def test_a_tunnel_that_a_proxy_refuses(tmp_path: Path) -> None:
+    """LK-136: as with a real GCP, which is encrypted: the cause is said, for good and without the password."""
+    async with web_proxy(WebProxy("me:open")) as running:
+        own = Proxy(f"http://127.0.0.1:{running.port}", "me", "guessed-password")
+        options = replace(FAST, gcs_endpoint="https://gcs.example", attempts=2)
+        store = await opened(tmp_path, GcsBucket("recordings", service_account(), own), options)
+        with pytest.raises(StorageError, match="the proxy refuses its username and password") as refused:
+            await store.put_bytes("a.mp4", b"x", content_type="video/mp4")
+        assert not refused.value.retryable
+        assert "guessed-password" not in "".join(traceback.format_exception(refused.value))
+        assert set(running.requests) == {"CONNECT gcs.example:443"}
 
 
 async def test_a_proxy_inside_our_network_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.servers.s3 import S3Server, free_port, running
 
@@ -18,18 +19,29 @@ _BUILD_TIMEOUT_SEC = 900
 
 
 @contextlib.contextmanager
-def versitygw_server(folder: Path) -> Iterator[S3Server]:
-    """Starts versitygw over `folder`; skips, saying why, where it can't be had."""
+def versitygw_server(folder: Path, authority: trustme.CA | None = None) -> Iterator[S3Server]:
+    """Starts versitygw over `folder`, with TLS if there is an `authority`; skips, saying why, where it can't be had."""
     binary = _binary()
     port = free_port()
-    endpoint = f"http://127.0.0.1:{port}"
+    endpoint = f"http{'s' if authority else ''}://127.0.0.1:{port}"
     data = folder / "data"
     data.mkdir()
-    server = S3Server(endpoint, "versity-access", "versity-secret-key")
+    trusted = str(folder / "authority.pem") if authority else None
+    server = S3Server(endpoint, "versity-access", "versity-secret-key", ca_bundle=trusted)
     env = dict(os.environ, ROOT_ACCESS_KEY=server.access_key, ROOT_SECRET_KEY=server.secret_key)
-    command = [str(binary), "--port", f"127.0.0.1:{port}", "posix", str(data)]
+    command = [str(binary), "--port", f"127.0.0.1:{port}", *_tls(folder, authority), "posix", str(data)]
     with running(command, url=endpoint, log=folder / "versitygw.log", env=env):
         yield server
+
+
+def _tls(folder: Path, authority: trustme.CA | None) -> list[str]:
+    if authority is None:
+        return []
+    authority.cert_pem.write_to_path(folder / "authority.pem")
+    mine = authority.issue_cert("127.0.0.1", "s3.example")
+    mine.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    mine.private_key_pem.write_to_path(folder / "key.pem")
+    return ["--cert", str(folder / "cert.pem"), "--key", str(folder / "key.pem")]
 
 
 def _binary() -> Path:
