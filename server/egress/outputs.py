@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from server.domain.egress import Destination, FileOutput, ImagesOutput, Outputs, SegmentsOutput, StorageChoice
 from server.egress import stream_urls
 from server.egress.encodings import is_picture_size
-from server.egress.validation import enum_name, has_field, wrong
+from server.egress.validation import check_proxy, check_role, enum_name, has_field, wrong
 from server.ids import new_id
 
 _FILE_TYPES = {"DEFAULT_FILETYPE": "", "MP4": "mp4", "OGG": "ogg", "MP3": "mp3"}
@@ -281,6 +281,10 @@ def _choice(message: Any, oneof: str) -> StorageChoice:
     place = "container_name" if kind == "azure" else "bucket"
     if not getattr(upload, place):
         raise wrong(place)
+    if has_field(upload, "proxy") and upload.HasField("proxy"):
+        check_proxy(upload.proxy)
+    if kind == "s3":
+        check_role(upload)
     return StorageChoice(
         backend=kind.lower(), config=json_format.MessageToDict(upload, preserving_proto_field_name=True)
     )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
+from server.domain.web_proxy import proxy_address
 from server.errors import Code, ServiceError
 
 _LONGEST_LAYOUT = 256
+_ROLE = re.compile(r"arn:[\w-]{1,32}:(iam|sts)::[^\s:]{0,64}:role/\S{1,512}", re.ASCII)
+# Characters and length as STS takes them.
+_EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 
 
 def wrong(field: str) -> ServiceError:
@@ -25,6 +30,35 @@ def check_layout(layout: str) -> None:
     """Any name; one that is no layout shows the grid, as with LiveKit."""
     if len(layout) > _LONGEST_LAYOUT or not layout.isprintable():
         raise wrong("layout")
+
+
+def check_proxy(proxy: Any) -> None:
+    """A `ProxyConfig` (LK-134 … LK-136): `http://` or `https://`, and a login only for somewhere."""
+    if not proxy.url:
+        if proxy.username or proxy.password:
+            raise wrong("proxy url")
+        return
+    try:
+        address = proxy_address(proxy.url, proxy.username, proxy.password)
+    except ValueError:
+        raise wrong("proxy url") from None
+    if address.password and not address.username:
+        raise wrong("proxy username")
+
+
+def check_role(upload: Any) -> None:
+    """`assume_role_arn` and what belongs to it: all of it or nothing, and with the caller's own keys."""
+    if not upload.assume_role_arn:
+        if upload.assume_role_external_id:
+            raise wrong("assume_role_arn")
+        return
+    if not _ROLE.fullmatch(upload.assume_role_arn):
+        raise wrong("assume_role_arn")
+    if upload.assume_role_external_id and not _EXTERNAL_ID.fullmatch(upload.assume_role_external_id):
+        raise wrong("assume_role_external_id")
+    for name in ("access_key", "secret"):
+        if not getattr(upload, name):
+            raise wrong(name)
 
 
 def is_http(url: str) -> bool:

@@ -29,6 +29,7 @@ SEGMENTS = {"segmentOutputs": [{"filenamePrefix": "s"}]}
 IMAGES = {"imageOutputs": [{"captureInterval": 5}]}
 NO_CHECKS = UrlChecks(*[lambda url: None] * 3)
 COMPOSITE = "RoomCompositeEgressRequest"
+ROLE = "arn:aws:iam::123456789012:role/team/uploads"
 
 
 def read(
@@ -258,6 +259,22 @@ def test_storage_of_an_output() -> None:
     assert composite(**RTMP).secrets.storages == ()
 
 
+def test_a_role_for_a_bucket() -> None:
+    """livekit-surface.md 3.5: with the caller's own keys; a login may stand in the proxy's address."""
+    own = {
+        "accessKey": "AK",
+        "secret": "SK",
+        "bucket": "b",
+        "assumeRoleArn": ROLE,
+        "assumeRoleExternalId": "team-7",
+    }
+    (found,) = composite(
+        fileOutputs=[{"s3": {**own, "proxy": {"url": "http://me:open@proxy:3128/"}}}]
+    ).secrets.storages
+    assert (found.config["assume_role_arn"], found.config["assume_role_external_id"]) == (ROLE, "team-7")
+    assert "open" not in repr(found)
+
+
 def test_storage_of_start_egress() -> None:
     """Of the output, else of the request; what stands inside segments does not count (trap 15)."""
     body = {
@@ -422,6 +439,29 @@ def test_key_frames() -> None:
         (COMPOSITE, {"imageOutputs": [{"filenameSuffix": 9}]}, "filename_suffix"),
         (COMPOSITE, {"fileOutputs": [{"s3": {}}]}, "bucket"),
         (COMPOSITE, {"fileOutputs": [{"azure": {"accountName": "a"}}]}, "container_name"),
+        *(
+            (COMPOSITE, {"fileOutputs": [{kind: {"bucket": "b", "proxy": proxy}}]}, field)
+            for kind in ("s3", "gcp")
+            for proxy, field in (
+                ({"url": "socks5://proxy:1080"}, "proxy url"),
+                ({"url": "http://proxy:port"}, "proxy url"),
+                ({"url": "http://proxy/path"}, "proxy url"),
+                ({"url": "http://pro xy"}, "proxy url"),
+                ({"username": "me", "password": "open"}, "proxy url"),
+                ({"url": "http://proxy", "password": "open"}, "proxy username"),
+            )
+        ),
+        *(
+            (COMPOSITE, {"segmentOutputs": [{"filenamePrefix": "s", "s3": {"bucket": "b", **role}}]}, field)
+            for role, field in (
+                ({"assumeRoleExternalId": "x1"}, "assume_role_arn"),
+                ({"assumeRoleArn": "uploads"}, "assume_role_arn"),
+                ({"assumeRoleArn": ROLE, "secret": "s"}, "access_key"),
+                ({"assumeRoleArn": ROLE, "accessKey": "a"}, "secret"),
+                ({"assumeRoleArn": ROLE, "accessKey": "a", "secret": "s", "assumeRoleExternalId": "x\n"},
+                 "assume_role_external_id"),
+            )
+        ),
         (COMPOSITE, {"fileOutputs": [{"filepath": "a" * 2000}]}, "filepath"),
         (COMPOSITE, {"segmentOutputs": [{"protocol": "HLS_FMP4_PROTOCOL"}]}, "segmented file protocol"),
         (
