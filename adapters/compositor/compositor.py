@@ -96,10 +96,6 @@ class Compositor:
                 drawn.append(actor.tile.rect)
         return self._frame, renewed or bool(drawn)
 
-    def visible(self) -> Mapping[str, Rect]:
-        """Where each shown track is, or is on its way to."""
-        return {id_: actor.tile.rect for id_, actor in self._actors.items()}
-
     def card(self, text: str) -> av.VideoFrame:
         """The picture of a pause, in a frame of its own."""
         frame = new_frame(self._width, self._height)
