@@ -241,7 +241,7 @@ def _notes(*, quick: bool) -> list[str]:
         ),
         (
             "Pictures repeated or left out: the numbers of one participant in the file, against those of a track egress of the "
-            "same camera at the same time, without the first second. On time: composed of what was due, at most 0.15 s later, "
+            "same camera at the same time, without the first second. On time: composed of what was due, at most 0.35 s later, "
             "by the recorder's own count."
         ),
         (

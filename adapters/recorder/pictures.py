@@ -14,7 +14,8 @@ from adapters.compositor.picture import Picture
 if TYPE_CHECKING:
     from adapters.compositor.picture import Plane
 
-_KEPT = 8
+# Half a second of a camera, for a timeline that lags; one that does not takes each as it comes.
+_KEPT = 16
 # So much a picture may come early or late without another being taken in its place: two clocks that tick almost
 # together would otherwise show one picture twice and leave out the next, again and again.
 _PLAY_SEC = 0.009

@@ -26,9 +26,9 @@ HOLD_SEC = 0.075
 # Later than this is no hiccup: the machine stood still, and time is left out rather than made up for.
 _STALL_SEC = 2.0
 _AUDIO_ONLY_RATE = 50
-# Up to here the pictures that were due are still at hand, and composing them costs the least of a frame's time: the
-# lag is made up for without leaving anything out.
-_LATE_SEC = 0.15
+# Up to here the pictures that were due are still at hand (`pictures._KEPT`), as is their sound: the lag is made up for
+# without leaving anything out, which costs a live stream no more than this.
+_LATE_SEC = 0.35
 # On a machine that is too slow the picture still moves.
 _MAX_REPEATS = 2
 # While nothing is recorded, calls are run so often.

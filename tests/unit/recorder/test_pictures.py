@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 
+from adapters.recorder import pictures as module
 from adapters.recorder.pictures import Pictures
 
 WIDTH, HEIGHT = 40, 20
@@ -87,7 +88,7 @@ def test_a_foreign_clock_is_not_believed() -> None:
 
 def test_old_pictures_give_way() -> None:
     pictures = filled(*(index / 30 for index in range(100)))
-    assert len(pictures._waiting) == 8
+    assert len(pictures._waiting) == module._KEPT
     assert pictures.arrived == 100
 
 

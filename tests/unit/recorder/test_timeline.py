@@ -83,7 +83,7 @@ def test_every_number_once_with_its_sound() -> None:
 
 
 def test_what_is_late_is_repeated_and_counted() -> None:
-    notes = Notes(60, slow=lambda number: 0.35 if number == 10 else 0.0)
+    notes = Notes(60, slow=lambda number: 0.7 if number == 10 else 0.0)
     line = run(notes, Canvas())
     assert line.counts.repeated >= 2
     assert [number for _, number in notes.frames] == list(range(len(notes.frames)))
