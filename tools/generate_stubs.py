@@ -35,7 +35,7 @@ class Protoc(Protocol):
 
 def generate_typescript(protoc: Protoc, sources: Sequence[str], out: Path) -> None:
     """Messages and service descriptors for @bufbuild/protobuf and Connect, importable as ES modules."""
-    plugin = _node_plugin()
+    plugin = node_plugin()
     options = "target=ts,import_extension=js"
     protoc([f"--es_out={options}:{out}", *sources, *TYPESCRIPT_IMPORTS], plugins={"es": plugin})
     runtime = json.loads((TOOLS / "node" / "package-lock.json").read_text())
@@ -74,7 +74,8 @@ def cache_folder() -> Path:
     return Path(base) / "baxcloud" / "generators"
 
 
-def _node_plugin() -> Path:
+def node_plugin() -> Path:
+    """protoc-gen-es, in the folder of modules that also holds the TypeScript compiler. Raise MissingToolchain."""
     lock = (TOOLS / "node" / "package-lock.json").read_bytes()
     folder = cache_folder() / f"node-{hashlib.sha256(lock).hexdigest()[:16]}"
     plugin = folder / "node_modules" / ".bin" / "protoc-gen-es"
