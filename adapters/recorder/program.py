@@ -116,9 +116,12 @@ class Program:
         for media in self._medias:
             self._spread(self._encoders.flush(media))
         self._pass_on(self._interleaver.flush())
-        self._streams.close()
-        if self._writer is not None:
-            self._writer.close()
+        try:
+            if self._writer is not None:
+                # Before streams, which may take seconds: when the worker has died, another reads these files soon.
+                self._writer.close()
+        finally:
+            self._streams.close()
         return Measured(self.duration_ms, composed=self._frames, bytes=self.bytes_written)
 
     @property
