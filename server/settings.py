@@ -125,7 +125,8 @@ class Settings(BaseSettings):
     min_free_bytes: int = Field(
         512 * 1024**2,
         ge=0,
-        description="Uploads are refused below this much free disk, bytes.",
+        description="Uploads are refused and recordings end below this much free disk, bytes; recordings are warned of "
+        "below twice as much.",
     )
 
     # --- egress

@@ -11,8 +11,9 @@ from server.domain.egress import Destination, Egress, EgressStatus, StreamResult
 from server.domain.job import Job
 from server.domain.recording import Recording
 from server.egress.events import EgressWatcher
-from server.egress.outcome import details_of
+from server.egress.outcome import Caution, details_of
 from server.egress.stream_urls import redacted, shown
+from server.jobs.owner import host_of
 from server.ports.jobs import JobRun
 from server.ports.recorder import StreamReport
 from server.ports.unit_of_work import UnitOfWork
@@ -20,8 +21,9 @@ from server.ports.unit_of_work import UnitOfWork
 # Key of the job's result: the start was announced.
 ANNOUNCED = "announced"
 
-# Key of the job's result.
+# Keys of the job's result.
 _MEASURED = "measured"
+_CAUTIONED = "cautioned"
 
 
 class Books:
@@ -77,6 +79,24 @@ class Books:
         await self._run.transact(work)
         assert result is not None
         return result
+
+    async def caution(self, caution: Caution) -> None:
+        """Tells of it once on each host, for each has a disk of its own."""
+        mark = f"{caution.code} {host_of(self._run.job.owner or '')}"
+
+        async def work(tx: UnitOfWork) -> None:
+            egress = await tx.egresses.get(None, self._egress_id, lock=True)
+            job = await tx.jobs.get(None, self._run.job.id)
+            if egress is None or egress.status.is_final or job is None:
+                return
+            told = job.result.get(_CAUTIONED, ())
+            if mark in told:
+                return
+            await tx.jobs.update(job.id, epoch=job.epoch, result={_CAUTIONED: [*told, mark]})
+            for watcher in self._watchers:
+                await watcher.cautioned(tx, egress, caution)
+
+        await self._run.transact(work)
 
     async def measured(self, values: Mapping[str, Any]) -> None:
         """What `Egress` shows of a running one: kept in the job's result."""

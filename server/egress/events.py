@@ -10,11 +10,11 @@ from server.clock import Clock, iso_millis
 from server.domain.egress import Egress, EgressStatus, StreamResult, StreamStatus, shown_status
 from server.domain.recording import Recording
 from server.domain.webhook import NewEvent
-from server.egress.outcome import whole_seconds
+from server.egress.outcome import Caution, whole_seconds
 from server.ports.jobs import EventRecorder
 from server.ports.unit_of_work import UnitOfWork
 from server.webhooks.envelopes import core_event, rtcstack_event
-from server.webhooks.events import EGRESS_ENDED, rtcstack_names
+from server.webhooks.events import EGRESS_ENDED, EGRESS_UPDATED, rtcstack_names
 
 RTCSTACK_ENDED = "egress_ended"
 _RTCSTACK_STARTED = "recording_started"
@@ -33,6 +33,10 @@ class EgressWatcher(Protocol):
         """`recording` is the new row when `after` is final and there is one."""
         ...
 
+    async def cautioned(self, tx: UnitOfWork, egress: Egress, caution: Caution) -> None:
+        """It goes on, but may not for long."""
+        ...
+
 
 class EgressEvents:
     """The `EgressWatcher` of the project's webhook endpoints, for the API's changes and the owner's alike."""
@@ -48,6 +52,9 @@ class EgressEvents:
         self, tx: UnitOfWork, before: Egress, after: Egress, recording: Recording | None
     ) -> None:
         await self._record(tx, changed_events(before, after, recording, self._clock.now()))
+
+    async def cautioned(self, tx: UnitOfWork, egress: Egress, caution: Caution) -> None:
+        await self._record(tx, [cautioned_event(egress, caution, self._clock.now())])
 
     async def _record(self, tx: UnitOfWork, events: Sequence[NewEvent]) -> None:
         for event in events:
@@ -87,6 +94,19 @@ def changed_events(
     if ended:
         events += _ended_events(after, recording, now)
     return events
+
+
+def cautioned_event(egress: Egress, caution: Caution, now: datetime) -> NewEvent:
+    """`egress.updated`: the egress as `egress.ended` names it, and what threatens it."""
+    data = {
+        "egressId": egress.id,
+        "roomName": egress.room_name,
+        "type": egress.type,
+        "status": shown_status(egress),
+        **({"recordingId": egress.recording_id} if records(egress) else {}),
+        "warning": {"code": caution.code, "message": caution.message},
+    }
+    return _core(EGRESS_UPDATED, egress, data, now)
 
 
 def records(egress: Egress) -> bool:

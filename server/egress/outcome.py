@@ -50,6 +50,17 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Caution:
+    """What threatens an egress that goes on. `code` is for programs."""
+
+    code: str
+    message: str
+
+
+DISK_FILLS = Caution("DISK_LOW", "The disk of the server is filling up; the egress ends before it is full")
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """What was recorded, once it is in place: bytes and whole seconds (E.5). Tracks have many files and no address."""
 

@@ -15,6 +15,7 @@ from server.domain.egress import Egress, Orders
 from server.egress.board import OrdersBoard
 from server.egress.books import Books, active, ending, in_room, with_report, with_streams
 from server.egress.journal import Journal, Reported
+from server.egress.outcome import DISK_FILLS
 from server.errors import ServiceError
 from server.ports.jobs import JobRun
 from server.ports.recorder import (
@@ -43,7 +44,8 @@ _JOURNAL_MEASURED_SEC = 5.0
 @dataclass(frozen=True, slots=True)
 class TakeLimits:
     """Seconds. `finish_sec`: how long a recorder may take to end when asked; `handover_sec` the same while the worker
-    drains; `silence_sec`: one that is recording and says nothing for so long hangs. Free disk in bytes.
+    drains; `silence_sec`: one that is recording and says nothing for so long hangs. Below `min_free_bytes` of free disk
+    it is ended, below twice as much it is warned of.
     """
 
     poll_sec: float = 1.0
@@ -59,6 +61,11 @@ class Lost:
     """The recorder ended without a word, or had to be killed."""
 
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _DiskFills:
+    """Seen here and told in its turn: the disk is watched also while the database is away."""
 
 
 TakeEnd = Ended | Broke | Lost
@@ -96,7 +103,7 @@ class Take:
         self._egress_id = egress.id
         self._part = part
         self._on_output = on_output
-        self._pending: deque[FromRecorder] = deque()
+        self._pending: deque[FromRecorder | _DiskFills] = deque()
         self._news = asyncio.Event()
         self._read_all = False
         self._heard_at = 0.0
@@ -106,6 +113,7 @@ class Take:
         self._frames = (0, 0.0)
         self._earlier_ms = journal.footage.duration_ms
         self.orders = orders
+        self._warned = False
         self.disk_low = False
 
     async def record(self, process: RecorderProcess) -> TakeEnd:
@@ -185,7 +193,7 @@ class Take:
             with suppress(OSError):
                 await self._journal.add(Reported(self._part, self._measured), durable=False)
 
-    def _queue(self, report: FromRecorder) -> None:
+    def _queue(self, report: FromRecorder | _DiskFills) -> None:
         if isinstance(report, Measured) and self._pending and isinstance(self._pending[-1], Measured):
             self._pending.pop()
         self._pending.append(report)
@@ -200,7 +208,7 @@ class Take:
             if self._read_all:
                 return
 
-    async def _enter(self, report: FromRecorder) -> None:
+    async def _enter(self, report: FromRecorder | _DiskFills) -> None:
         match report:
             case Joined(room_id):
                 await self._books.change(lambda egress: in_room(egress, room_id))
@@ -210,6 +218,8 @@ class Take:
                 await self._books.change(lambda egress: with_report(egress, report))
             case Measured():
                 await self._books.measured(self._figures(report))
+            case _DiskFills():
+                await self._books.caution(DISK_FILLS)
             case _:
                 pass
 
@@ -301,8 +311,10 @@ class Take:
             _log.error("egress %s: the disk is nearly full, it is ended", self._egress_id)
             self.disk_low = True
             await self._finish(process)
-        elif free < 2 * self._limits.min_free_bytes:
+        elif free < 2 * self._limits.min_free_bytes and not (self._warned or self.disk_low):
+            self._warned = True
             _log.warning("egress %s: only %d MiB of disk are left", self._egress_id, free >> 20)
+            self._queue(_DiskFills())
 
 
 def _let_go(process: RecorderProcess, reports: AsyncIterator[FromRecorder]) -> None:

@@ -24,6 +24,11 @@ def new_owner() -> str:
     return "/".join(parts)
 
 
+def host_of(owner: str) -> str:
+    """The host of a worker."""
+    return owner.partition("/")[0]
+
+
 def is_gone(owner: str) -> bool:
     """True only if `owner` ran under this very kernel and pid namespace and has ended; False when in doubt."""
     parts = owner.split("/")

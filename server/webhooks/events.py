@@ -43,6 +43,9 @@ BAXSTREAM_EVENTS: tuple[str, ...] = (
 EGRESS_ENDED = "egress.ended"
 """Sent beside the canonical event, to those who asked for it, for `egress.*` or for everything (B-08)."""
 
+EGRESS_UPDATED = "egress.updated"
+"""A warning about an egress that goes on; the seeds' catalogue has no event for it. Asked for like `egress.ended`."""
+
 RTCSTACK_EVENTS: Mapping[str, tuple[str, ...]] = {
     "egress_ended": ("recording.completed", "recording.failed"),
     "room_created": ("room.started",),
@@ -69,7 +72,13 @@ TEST_EVENT = "webhook.test"
 
 ALL_EVENTS = "*"
 
-SUBSCRIBABLE: tuple[str, ...] = (*CORE_EVENTS, *BAXSTREAM_EVENTS, EGRESS_ENDED, *RTCSTACK_EVENTS)
+SUBSCRIBABLE: tuple[str, ...] = (
+    *CORE_EVENTS,
+    *BAXSTREAM_EVENTS,
+    EGRESS_ENDED,
+    EGRESS_UPDATED,
+    *RTCSTACK_EVENTS,
+)
 
 _MAX_PATTERNS = 100
 _NAMES = frozenset(SUBSCRIBABLE)

@@ -17,6 +17,7 @@ from server.domain.egress import Egress, EgressStatus, EgressWebhook
 from server.domain.recording import Recording
 from server.domain.webhook import NewEvent, SigningSecret, WebhookEndpoint
 from server.egress.egress_info import egress_info
+from server.egress.outcome import Caution
 from server.ids import EventId, derived_id, new_livekit_event_id
 from server.ports.unit_of_work import UnitOfWork
 from server.webhooks.envelopes import LIVEKIT, encode
@@ -49,6 +50,9 @@ class LiveKitEgressEvents:
                 await self._record(tx, after, ENDED)
         elif after.status in _TOLD and _seen(before) != _seen(after):
             await self._record(tx, after, UPDATED)
+
+    async def cautioned(self, tx: UnitOfWork, egress: Egress, caution: Caution) -> None:
+        """LiveKit has no word for it: nothing that its receivers look at has changed."""
 
     async def _record(self, tx: UnitOfWork, egress: Egress, name: str) -> None:
         if not _has_webhooks(egress):

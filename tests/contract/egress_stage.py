@@ -177,9 +177,9 @@ class EgressStage:
 
     # --- jobs
 
-    async def claim(self, egress: Egress) -> Claim:
-        """A worker takes the capture, or takes it over."""
-        return await self.begin(egress.job_id, self.capturing)
+    async def claim(self, egress: Egress, *, host: str = "host") -> Claim:
+        """A worker on `host` takes the capture, or takes it over."""
+        return await self.begin(egress.job_id, self.capturing, host=host)
 
     async def deliver(self) -> None:
         """A worker takes what waits to be delivered."""
@@ -208,9 +208,9 @@ class EgressStage:
         """After a change of `studio`."""
         self.capturing = EgressHandler(self.studio, self.engine, self.delivering.kind)
 
-    async def begin(self, job_id: Any, handler: JobHandler) -> Claim:
+    async def begin(self, job_id: Any, handler: JobHandler, *, host: str = "host") -> Claim:
         async with self.database.begin() as tx:
-            job = await tx.jobs.claim(job_id, owner=new_id("worker"), now=self.clock.now())
+            job = await tx.jobs.claim(job_id, owner=f"{host}/{new_id('worker')}", now=self.clock.now())
             await tx.commit()
         assert job is not None
         run = Run(job, self.database, OutboxRecorder(lambda: None))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Eventually
+from tests.faults.disks import small_file_system
 from tests.faults.processes import below
 from tests.servers.moto import moto_server
 from tests.servers.s3 import S3Server
@@ -67,3 +68,10 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 async def proxy(s3: S3Server) -> AsyncIterator[FaultProxy]:
     async with fault_proxy(s3.endpoint) as running:
         yield running
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB."""
+    with small_file_system(tmp_path / "small") as folder:
+        yield folder

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from server.ground import Patience
 from server.ids import JobId
 from tests.conftest import Eventually
 from tests.faults.databases import check_sqlite
+from tests.faults.disks import fill
 from tests.faults.sources import SteadySource
 from tests.integration.conversion_stage import Stage, backend_stage, serving_file, source
 from tests.integration.http_sources import Request, head
@@ -82,31 +81,10 @@ async def test_a_source_that_breaks_off_is_continued(stage: Stage, clips: ClipFa
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, b"size=24m") != 0:
-        pytest.skip(f"cannot mount a small file system here: {os.strerror(ctypes.get_errno())}")
-    yield folder
-    libc.umount2(str(folder).encode(), 2)
-
-
-@pytest.fixture
 async def cramped(small_disk: Path, eventually: Eventually) -> AsyncIterator[Stage]:
     """Database, uploads, work and objects on the small disk."""
     async with backend_stage(small_disk / "bax", eventually, patience=IMPATIENT, min_free_bytes=0) as stage:
         yield stage
-
-
-def fill(folder: Path, *, leave: int) -> Path:
-    """Leaves about `leave` bytes free."""
-    ballast = folder / "ballast.kept"
-    usage = os.statvfs(folder)
-    with ballast.open("wb") as file:
-        file.write(bytes(max(0, usage.f_bavail * usage.f_frsize - leave)))
-    return ballast
 
 
 async def check_others_are_fine(stage: Stage, clips: ClipFactory) -> None:

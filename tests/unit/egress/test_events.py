@@ -19,9 +19,10 @@ from server.domain.egress import (
     StreamStatus,
 )
 from server.domain.webhook import NewEvent
-from server.egress.events import changed_events, started_events, streams_failed
+from server.egress.events import cautioned_event, changed_events, started_events, streams_failed
 from server.egress.handler import closing
 from server.egress.outcome import (
+    DISK_FILLS,
     LIMIT,
     LIMIT_REACHED,
     STOPPED,
@@ -63,7 +64,7 @@ def with_streams(egress: Egress, *streams: StreamResult) -> Egress:
 
 
 def test_a_recordings_start() -> None:
-    """WH-21 … WH-30: the seed's envelope and keys, exactly."""
+    """WH-21, WH-22, WH-23, WH-24, WH-25, WH-26, WH-27, WH-28, WH-29, WH-30: the seed's envelope and keys, exactly."""
     events = started_events(egress_of(), NOW)
     assert names(events) == ["recording.started", "recording_started"]
     body = json.loads(events[0].body)
@@ -83,7 +84,7 @@ def test_a_recordings_start() -> None:
 
 
 def test_a_streams_start() -> None:
-    """WH-31 … WH-36."""
+    """WH-31, WH-32, WH-33, WH-34, WH-35, WH-36."""
     egress = egress_of(type="stream", recording_id=None, results=BOTH_STREAMING)
     events = started_events(egress, NOW)
     assert names(events) == ["stream.started"]
@@ -116,6 +117,22 @@ def test_a_change_of_a_destination() -> None:
     assert [one["connected"] for one in told["streams"]] == [True, False]
 
 
+def test_a_warning() -> None:
+    """Issue section 5: what `egress.ended` would name it by, and what threatens it; nothing of the host."""
+    egress = egress_of(status=EgressStatus.ACTIVE)
+    warning = {
+        "code": "DISK_LOW",
+        "message": "The disk of the server is filling up; the egress ends before it is full",
+    }
+    known = {"egressId": "EG_1", "roomName": "my-live-room", "type": "record", "status": "STARTED"}
+    event = cautioned_event(egress, DISK_FILLS, NOW)
+    assert event.subject == "EG_1"
+    assert data([event], "egress.updated") == known | {"recordingId": "rec_1", "warning": warning}
+    streamed = replace(egress, type="stream", recording_id=None)
+    told = data([cautioned_event(streamed, DISK_FILLS, NOW)], "egress.updated")
+    assert told == known | {"type": "stream", "warning": warning}
+
+
 def test_other_changes_tell_nothing() -> None:
     before = egress_of(type="both", results=BOTH_STREAMING)
     after = replace(before, status=EgressStatus.ACTIVE, active_at=BEGAN, paused="cut")
@@ -123,7 +140,11 @@ def test_other_changes_tell_nothing() -> None:
 
 
 def test_a_recordings_end() -> None:
-    """WH-37 … WH-43, RT-22 … RT-28, WH-19, B-08: half a second rounds up."""
+    """Half a second rounds up.
+
+    WH-37, WH-38, WH-39, WH-40, WH-41, WH-42, WH-43, RT-22, RT-23, RT-24, RT-25, RT-26, RT-27, RT-28, WH-19,
+    B-08.
+    """
     before = egress_of(status=EgressStatus.ENDING)
     after = concluded(before, completed(STOPPED, BEGAN), DONE, BEGAN)
     recording = recording_after(recording_of(), after)
@@ -195,7 +216,7 @@ def test_a_limit_completes_what_has_a_file() -> None:
 
 
 def test_a_stream_that_was_refused() -> None:
-    """EG-48, WH-44 … WH-46."""
+    """EG-48, WH-44, WH-45, WH-46."""
     before = egress_of(
         type="stream", status=EgressStatus.ACTIVE, results=Results(streams=(stream_of("one"),))
     )

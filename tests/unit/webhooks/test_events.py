@@ -9,6 +9,7 @@ from server.webhooks.events import (
     BAXSTREAM_EVENTS,
     CORE_EVENTS,
     EGRESS_ENDED,
+    EGRESS_UPDATED,
     RTCSTACK_EVENTS,
     SUBSCRIBABLE,
     TEST_EVENT,
@@ -34,7 +35,7 @@ def test_the_catalogue_is_the_seeds() -> None:
     assert len(set(BAXSTREAM_EVENTS)) == 9
     lifecycles = {name.rsplit(".", 1)[0] for name in BAXSTREAM_EVENTS}
     assert lifecycles == {"video.conversion", "categorization", "moderation"}
-    assert len(SUBSCRIBABLE) == 17 + 9 + 1 + len(RTCSTACK_EVENTS)
+    assert len(SUBSCRIBABLE) == 17 + 9 + 2 + len(RTCSTACK_EVENTS)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,9 @@ def test_the_catalogue_is_the_seeds() -> None:
         ("recording.completed", EGRESS_ENDED, False),
         ("egress.*", EGRESS_ENDED, True),
         ("egress.ended", EGRESS_ENDED, True),
+        ("egress.*", EGRESS_UPDATED, True),
+        ("*", EGRESS_UPDATED, True),
+        ("recording.*", EGRESS_UPDATED, False),
         ("egress.*", "egress_ended", False),
         ("egress_ended", "egress_ended", True),
         ("recording_stopped", "recording.completed", False),
