@@ -122,7 +122,7 @@ async def scene(database: SqlDatabase) -> Scene:
 
 
 async def test_enough_people_start_it(scene: Scene) -> None:
-    """AE-03 … AE-06, AE-13: an ordinary egress."""
+    """AE-03, AE-04, AE-05, AE-06, AE-13: an ordinary egress."""
     await scene.rules(
         mode="both", layout="speaker", quality="1080p", urls=("rtmp://h/a/k",), min_participants=2
     )

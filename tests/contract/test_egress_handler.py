@@ -49,7 +49,11 @@ async def stage(database: SqlDatabase, tmp_path: Path, eventually: Eventually) -
 
 class TestCourse:
     async def test_a_recording_from_start_to_its_file(self, stage: EgressStage) -> None:
-        """WH-25 … WH-30, WH-37 … WH-43, RT-22 … RT-28, E.1: started once, completed with the file in place."""
+        """E.1: started once, completed with the file in place.
+
+        WH-25, WH-26, WH-27, WH-28, WH-29, WH-30, WH-37, WH-38, WH-39, WH-40, WH-41, WH-42, WH-43, RT-22,
+        RT-23, RT-24, RT-25, RT-26, RT-27, RT-28.
+        """
         egress = await stage.start()
         claim = await stage.claim(egress)
         recorder = await stage.recorders.number(0)
@@ -325,7 +329,7 @@ class TestStreams:
         assert "recording.completed" in names
 
     async def test_when_all_fail_and_there_is_nothing_else_it_fails(self, stage: EgressStage) -> None:
-        """EG-48, WH-44 … WH-46, section 2.4: the destination's own code, 503."""
+        """EG-48, WH-44, WH-45, WH-46, section 2.4: the destination's own code, 503."""
         egress = await stage.start(STREAM, type_="stream", destinations=[YOUTUBE])
         claim = await stage.claim(egress)
         recorder = await stage.recorders.number(0)

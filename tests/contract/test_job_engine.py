@@ -175,7 +175,7 @@ async def test_a_passing_fault_is_retried_after_its_delay_until_attempts_are_use
 
 @pytest.mark.parametrize("how", ["break", "finish wrongly"])
 async def test_an_unexpected_error_is_retried_then_fails_without_its_details(stage: Stage, how: str) -> None:
-    """GN-29: INTERNAL with one generic sentence; what happened is in the log only."""
+    """INTERNAL with one generic sentence; what happened is in the log only."""
     await stage.worker()
     job = await stage.submit(max_attempts=2)
     for epoch in (1, 2):

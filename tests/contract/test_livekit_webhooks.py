@@ -1,4 +1,4 @@
-"""LiveKit's webhooks of single egresses, through the outbox to real endpoints, on both databases (LK-137 to LK-139)."""
+"""LiveKit's webhooks of single egresses, through the outbox, on both databases (LK-137, LK-138, LK-139)."""
 
 from __future__ import annotations
 

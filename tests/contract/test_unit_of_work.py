@@ -336,7 +336,7 @@ class TestJobs:
 
     @pytest.mark.parametrize("end", ["complete", "fail", "cancel"])
     async def test_final_states_are_final(self, db: SqlDatabase, end: str) -> None:
-        """VC-69 … VC-71, B-29."""
+        """VC-69, VC-70, VC-71, B-29."""
         job = await add_job(db, new_job())
         async with db.begin() as tx:
             if end == "cancel":

@@ -49,7 +49,7 @@ def number_of(request: Received) -> int:
 
 class TestOnTheWire:
     async def test_a_signed_post_with_the_recorded_bytes(self, stage: Stage, sink: Sink) -> None:
-        """WB-01, WB-03, WB-16, WB-38 … WB-44, WB-51: method, headers, no query, and exactly the bytes recorded."""
+        """WB-01, WB-03, WB-16, WB-38, WB-39, WB-40, WB-41, WB-42, WB-43, WB-44, WB-51: exactly what was recorded."""
         await stage.endpoint(sink.url)
         stage.start_relay()
         event = stage.event()

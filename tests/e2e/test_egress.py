@@ -53,7 +53,11 @@ async def stage(
 
 
 async def test_a_room_is_recorded(stage: Stage) -> None:
-    """EG-02, EG-06, EG-08, EG-20, EG-33, RC-16, RC-17, WH-01 to WH-03, WH-25 to WH-30, WH-37 to WH-43."""
+    """A file that can be fetched, what its manifest and its events say of it.
+
+    EG-02, EG-06, EG-08, EG-20, EG-33, RC-16, RC-17, WH-01, WH-02, WH-03, WH-25, WH-26, WH-27, WH-28, WH-29,
+    WH-30, WH-40, WH-41, WH-42, WH-43.
+    """
     await stage.join(_ANN)
     egress = await stage.start(mode="record", layout="grid", quality="720p", file={"fileType": "MP4"})
     assert (egress["type"], egress["layout"], egress["quality"]) == ("record", "grid", "720p")
@@ -107,7 +111,10 @@ async def test_picture_and_sound_belong_together(stage: Stage) -> None:
 
 
 async def test_two_streams_and_no_file(stage: Stage, rtmp: RtmpServer, eventually: Eventually) -> None:
-    """EG-03, EG-10, EG-11, EG-36, WH-05 to WH-07, WH-31 to WH-36: two destinations, redacted, nothing kept."""
+    """Two destinations, redacted, nothing kept.
+
+    EG-03, EG-10, EG-11, EG-36, WH-05, WH-06, WH-07, WH-31, WH-32, WH-33, WH-34, WH-35, WH-36.
+    """
     await stage.join(_ANN, _BOB)
     keys = [f"one-{uuid.uuid4().hex}", f"two-{uuid.uuid4().hex}"]
     egress = await stage.start(
@@ -163,7 +170,7 @@ async def test_recorded_and_streamed_while_one_destination_refuses(
 
 
 async def test_a_stream_that_nobody_takes_fails(stage: Stage) -> None:
-    """EG-48, WH-08, WH-44 to WH-46: RTMP_CONNECTION_REFUSED, in the row and in the event."""
+    """EG-48, WH-08, WH-46: RTMP_CONNECTION_REFUSED, in the row and in the event."""
     await stage.join(_ANN)
     egress = await stage.call(
         "POST",
@@ -179,7 +186,7 @@ async def test_a_stream_that_nobody_takes_fails(stage: Stage) -> None:
 
 
 async def test_recordings_by_their_own_calls(stage: Stage) -> None:
-    """RC-01 to RC-03, RC-05, RC-08, RC-10, RC-11: seed 001's startRecord and stopRecord."""
+    """RC-01, RC-02, RC-03, RC-05, RC-08, RC-10, RC-11: seed 001's startRecord and stopRecord."""
     await stage.join(_ANN)
     begun = await stage.call("POST", "/v1/recordings/start", {"roomName": stage.room, "fileType": "MP4"})
     assert begun["id"].startswith("rec_")
@@ -196,7 +203,10 @@ async def test_recordings_by_their_own_calls(stage: Stage) -> None:
 
 
 async def test_rtcstack_records_a_room_once(stage: Stage, eventually: Eventually) -> None:
-    """RT-01 to RT-10, RT-07, B-66, B-70: start twice, one recording; its file is named after room and time."""
+    """Start twice, one recording; its file is named after room and time.
+
+    RT-01, RT-02, RT-04, RT-07, RT-08, RT-09, RT-11, RT-13, B-66, B-70.
+    """
     await stage.join(_ANN)
     path = f"/v1/rooms/{stage.room}/recording"
     assert await stage.call("GET", path) == {"active": False}

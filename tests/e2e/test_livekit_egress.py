@@ -103,7 +103,10 @@ async def hall(
 
 
 async def test_a_composition_in_all_forms(hall: Hall) -> None:
-    """LK-61, LK-62, LK-73 to LK-76, LK-84 to LK-87: one encode; names, sizes and times as LiveKit has them."""
+    """One encode; names, sizes and times as LiveKit has them.
+
+    LK-61, LK-62, LK-73, LK-74, LK-75, LK-76, LK-84, LK-85, LK-86, LK-87.
+    """
     info = await hall.lk.egress.start_room_composite_egress(
         pb.RoomCompositeEgressRequest(
             room_name=hall.room,

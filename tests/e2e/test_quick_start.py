@@ -111,9 +111,10 @@ def run_sample(sample: str, server: BaxServer, *, folder: Path | None = None, **
 
 
 def test_the_quick_start_converts_to_the_bucket(server: BaxServer, source: Source, s3: S3Server) -> None:
-    """VC-01, VC-03, VC-05, VC-14 … VC-20, VC-26, VC-41, VC-48, VC-61 … VC-65, VC-75, VC-77.
+    """The sample as it stands; `endpoint` is added, or it would go to AWS.
 
-    `endpoint` is added, or it would go to AWS.
+    VC-01, VC-03, VC-05, VC-14, VC-15, VC-16, VC-17, VC-18, VC-19, VC-20, VC-26, VC-41, VC-43, VC-44, VC-48,
+    VC-61, VC-62, VC-63, VC-64, VC-65, VC-75, VC-77.
     """
     sample = QUICK_START.replace("https://example.com/my-video.mp4", source.url)
     sample = sample.replace('"bucket"', f'"endpoint": "{s3.endpoint}",\n"bucket"')
@@ -149,7 +150,7 @@ def test_the_quick_start_converts_to_the_bucket(server: BaxServer, source: Sourc
 
 
 def test_the_upload_sample(server: BaxServer, clip: Path, tmp_path: Path) -> None:
-    """VC-28 … VC-34, VC-76: multipart upload with the options as form fields."""
+    """VC-28, VC-30, VC-31, VC-35, VC-76: multipart upload with the options as form fields."""
     (tmp_path / "my-video.mp4").write_bytes(clip.read_bytes())
 
     created = run_sample(UPLOAD, server, folder=tmp_path)

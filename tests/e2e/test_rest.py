@@ -34,7 +34,10 @@ def test_health_docs_metrics_and_player(server: BaxServer) -> None:
 
 
 def test_an_upload_is_listed_watched_and_fetched(server: BaxServer, clip: Path) -> None:
-    """VC-28, VC-36 … VC-44 and the events of design section 13: what is shown is the same everywhere."""
+    """What is shown is the same everywhere, in the events of design section 13 too.
+
+    VC-28, VC-36, VC-37, VC-40, VC-41, VC-43.
+    """
     form = FORM % clip.read_bytes()
     created = server.call("POST", "/video/upload", form, {**server.headers, **MULTIPART})
     assert created.status == 201, created.body
@@ -62,7 +65,7 @@ def test_an_upload_is_listed_watched_and_fetched(server: BaxServer, clip: Path) 
 
 
 def test_only_a_pending_job_can_be_cancelled(server: BaxServer, source: Source) -> None:
-    """VC-50 … VC-53, VC-68: 204 for a PENDING job, 409 for one that runs; one conversion at a time runs here."""
+    """VC-51, VC-52, VC-53, VC-68: 204 for a PENDING job, 409 for one that runs; one conversion at a time runs here."""
     body = {"inputUrl": source.held_url, "outputFormats": ["360p"]}
     running = server.call("POST", "/video/convert", body).json["id"]
     downloading = server.reached(running, "PROCESSING")
@@ -102,7 +105,7 @@ def test_a_source_that_is_no_video_fails_with_a_reason(server: BaxServer, source
     ],
 )
 def test_credentials_decide(server: BaxServer, headers: dict[str, str], status: int, code: str) -> None:
-    """GN-04 … GN-07, design section 13: 401, then 400 and 403."""
+    """GN-03, GN-04, design section 13: 401, then 400 and 403."""
     answer = server.call("GET", "/video/jobs", headers=headers)
 
     assert (answer.status, answer.json["error"]["code"]) == (status, code)

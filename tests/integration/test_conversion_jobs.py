@@ -43,7 +43,11 @@ async def idle(data_dir: Path, eventually: Eventually) -> AsyncIterator[Stage]:
 
 
 async def test_a_url_becomes_an_audited_ladder(stage: Stage, clips: ClipFactory) -> None:
-    """VC-01, VC-42 … VC-47, VC-61 … VC-65, VC-69, GN-08, WB-05 … WB-07, WB-21 … WB-32."""
+    """Job, objects, webhooks and usage of one conversion.
+
+    VC-01, VC-42, VC-43, VC-44, VC-45, VC-46, VC-47, VC-61, VC-62, VC-63, VC-64, VC-65, VC-69, GN-08, WB-05,
+    WB-06, WB-07, WB-25, WB-28, WB-29, WB-30, WB-31, WB-32.
+    """
     sink = await stage.listen()
     metadata = {"userId": "u_42", "n": 7, "nested": [None, {"a": 1.5}]}
     async with source(serving_file(clips.clip(Clip(seconds=5, size="640x360")))) as url:
@@ -232,7 +236,7 @@ async def test_another_projects_jobs_are_not_there(idle: Stage, clips: ClipFacto
 
 
 async def test_lists_are_paged_and_filtered(idle: Stage, clips: ClipFactory) -> None:
-    """VC-36 … VC-40: newest first, `total` over all pages, the size never above 100."""
+    """VC-36, VC-37, VC-38, VC-39, VC-40: newest first, `total` over all pages, the size never above 100."""
     jobs = [await idle.upload(clips.clip()) for _ in range(3)]
     ctx = idle.context()
     page = await idle.conversions.list_conversion_jobs(pb.ListConversionJobsRequest(page_size=2), ctx)
@@ -240,6 +244,8 @@ async def test_lists_are_paged_and_filtered(idle: Stage, clips: ClipFactory) -> 
     assert (page.total, page.page, page.page_size) == (3, 1, 2)
     rest = await idle.conversions.list_conversion_jobs(pb.ListConversionJobsRequest(page=2, limit=2), ctx)
     assert [job.id for job in rest.items] == [jobs[0].id]
+    plain = await idle.conversions.list_conversion_jobs(pb.ListConversionJobsRequest(), ctx)
+    assert plain.page_size == 20
     large = await idle.conversions.list_conversion_jobs(pb.ListConversionJobsRequest(page_size=101), ctx)
     assert large.page_size == 100
     failed = pb.ListConversionJobsRequest(status=pb.ConversionJob.FAILED)

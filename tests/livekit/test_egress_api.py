@@ -212,7 +212,7 @@ async def test_stopping(hall: LiveKitStage) -> None:
 
 
 async def test_changing_the_layout(hall: LiveKitStage) -> None:
-    """LK-48 to LK-50: shown in the answer and by ListEgress; ordered of the recorder."""
+    """LK-48, LK-49, LK-50: shown in the answer and by ListEgress; ordered of the recorder."""
     egress_id = await recorded(hall, layout="grid", **FILE)
     info = await done(hall, "UpdateLayout", {"egress_id": egress_id, "layout": "speaker-light"})
     assert info["room_composite"]["layout"] == "speaker-light"

@@ -1,4 +1,7 @@
-"""The calls of LiveKit's egress documents (seed 002), and LiveKit's own SDKs, unmodified, against us (LK-04, LK-06, LK-60)."""
+"""The calls of LiveKit's egress documents (seed 002), and LiveKit's own SDKs, unmodified, against us (LK-04, LK-06, LK-60).
+
+The document's Go samples are compiled and run in test_go_clients.py.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ async def open_room(stage: LiveKitStage, name: str) -> str:
 
 
 async def test_the_curl_sample(stage: LiveKitStage) -> None:
-    """LK-02 to LK-05: the line as it stands there, and the answer that stands below it."""
+    """LK-02, LK-03, LK-04, LK-05: the line as it stands there, and the answer that stands below it."""
     if shutil.which("curl") is None:
         pytest.skip("there is no curl on this machine")
     sid = await open_room(stage, ROOM)
@@ -130,7 +133,7 @@ async def test_the_python_sdk(stage: LiveKitStage, pair: Pair) -> None:
 
 
 async def test_the_node_sdk(stage: LiveKitStage, node_egress: Callable[[Pair], Awaitable[Any]]) -> None:
-    """LK-48 to LK-60: the samples of the document in the language they are written in."""
+    """LK-48, LK-51, LK-54, LK-56, LK-57, LK-58, LK-60: the samples of the document in the language they are written in."""
     told = await node_egress(OWN)
     problems = {name: value for name, value in told.items() if "error" in str(value)[:10]}
     assert {name: (value["status"], value["code"]) for name, value in problems.items()} == {

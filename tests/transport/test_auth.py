@@ -1,4 +1,4 @@
-"""Who may call what, and what a refused caller is told (contract GN-03 … GN-07, GN-18, B-81, B-89)."""
+"""Who may call what, and what a refused caller is told (contract GN-03, GN-04, GN-05, GN-06, GN-07, GN-18, B-81, B-89)."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ async def test_every_change_is_told(egress: EgressStage) -> None:
     ],
 )
 async def test_what_is_wrong_is_named(egress: EgressStage, body: Any, field: str) -> None:
-    """AE-02 … AE-08, B-77."""
+    """AE-02, AE-03, AE-04, AE-05, AE-06, AE-07, AE-08, B-77."""
     answer = await put(egress, body)
     assert answer.status == 400, answer
     assert answer.meta["field"] == field

@@ -36,7 +36,7 @@ OTHERS = headers_for(OTHER_KEY, OTHER_PROJECT)
 
 class TestStart:
     async def test_both_of_the_seed(self, egress: EgressStage) -> None:
-        """EG-03, EG-05, EG-12, EG-27 … EG-31, EG-42, B-43, B-61, GN-18: with a key alone."""
+        """EG-03, EG-05, EG-12, EG-27, EG-28, EG-29, EG-30, EG-31, EG-42, B-43, B-61, GN-18: with a key alone."""
         answer = await egress.start(
             headers_for(project=None),
             roomName="studio",
@@ -112,7 +112,7 @@ class TestStart:
     async def test_qualities(
         self, egress: EgressStage, quality: str, size: tuple[int, int], kbps: int
     ) -> None:
-        """EG-19 … EG-22."""
+        """EG-19, EG-20, EG-21, EG-22."""
         made = (await egress.start(roomName="studio", mode="record", quality=quality)).reply
         video = (await egress.stored(made["id"])).plan.encoding.video
         assert video is not None
@@ -431,7 +431,7 @@ class TestShow:
 
 class TestList:
     async def test_filters_and_pages(self, egress: EgressStage) -> None:
-        """EG-37 … EG-39, EG-41, EG-44."""
+        """EG-37, EG-38, EG-39, EG-41, EG-44."""
         egress.open_room("hall")
         made = []
         for room, body in (

@@ -28,7 +28,7 @@ async def listed(stage: EgressStage, query: str = "") -> list[str]:
 
 
 async def test_starting(egress: EgressStage) -> None:
-    """RC-01 … RC-04, RC-06."""
+    """RC-01, RC-02, RC-03, RC-06."""
     made = await started(egress, fileType="MP4")
     assert re.fullmatch(r"rec_[a-z0-9]+", made["id"])
     assert re.fullmatch(r"EG_[A-Za-z0-9]{12}", made["egressId"])

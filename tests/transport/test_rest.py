@@ -1,4 +1,4 @@
-"""REST's own rules: routes, JSON, paging, statuses (contract B-31, B-32, B-61, B-83, B-93, GN-19 … GN-23)."""
+"""REST's own rules: routes, JSON, paging, statuses (contract B-31, B-32, B-61, B-83, B-93, GN-19, GN-20, GN-22, GN-23)."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def check_problem(outcome: Outcome, status: int, name: str, detail: str) -> None
 
 class TestRoutes:
     async def test_the_life_of_a_recording(self, egress: EgressStage) -> None:
-        """RT-02 … RT-09, RT-11 … RT-13: exact keys."""
+        """RT-02, RT-03, RT-04, RT-05, RT-06, RT-07, RT-08, RT-09, RT-11, RT-12, RT-13: exact keys."""
         assert (await egress.rest("GET", STATUS)).reply == {"active": False}
         made = await egress.rest("POST", START)
         assert made.status == 201

@@ -55,7 +55,7 @@ async def recorded(egress: EgressStage, egress_id: str) -> None:
 
 
 async def test_start_stream_three_times(egress: EgressStage) -> None:
-    """EG-01 … EG-03, EG-05, EG-10, EG-12, EG-27, EG-28: 000's three calls, one room, at once."""
+    """EG-01, EG-02, EG-03, EG-05, EG-10, EG-12, EG-27, EG-28: 000's three calls, one room, at once."""
     egress.open_room(ROOM)
     made = [await call(egress, "POST", "/v1/egress/start", body) for body in (STREAM_ONLY, RECORD_ONLY, BOTH)]
     for sent, answer in zip((STREAM_ONLY, RECORD_ONLY, BOTH), made, strict=True):
@@ -70,7 +70,7 @@ async def test_start_stream_three_times(egress: EgressStage) -> None:
 
 
 async def test_platform_addresses(egress: EgressStage) -> None:
-    """EG-29 … EG-32: the four kinds of 000's list, alone and together."""
+    """EG-29, EG-30, EG-31, EG-32: the four kinds of 000's list, alone and together."""
     egress.open_room(ROOM)
     urls = {
         "rtmp://a.rtmp.youtube.com/live2/STREAM_KEY": "rtmp://a.rtmp.youtube.com/live2/***",
@@ -88,7 +88,10 @@ async def test_platform_addresses(egress: EgressStage) -> None:
 
 
 async def test_stop_status_and_list(egress: EgressStage) -> None:
-    """EG-33 … EG-40, EG-42 … EG-46: stopStream, getStreamStatus, listStreams and its loop, deleteStream."""
+    """stopStream, getStreamStatus, listStreams and its loop, deleteStream.
+
+    EG-33, EG-34, EG-35, EG-36, EG-37, EG-38, EG-39, EG-40, EG-42, EG-43, EG-44, EG-45, EG-46.
+    """
     egress.open_room(ROOM)
     made = await call(egress, "POST", "/v1/egress/start", BOTH)
     path = f"/v1/egress/{made['id']}"
@@ -109,7 +112,7 @@ async def test_stop_status_and_list(egress: EgressStage) -> None:
 
 
 async def test_start_record_to_its_download(egress: EgressStage) -> None:
-    """RC-01 … RC-07, RC-12, RC-13: startRecord, stopRecord, getRecordingDownloadUrl."""
+    """RC-01, RC-02, RC-03, RC-05, RC-06, RC-07, RC-12, RC-13: startRecord, stopRecord, getRecordingDownloadUrl."""
     egress.open_room(ROOM)
     recording = await call(
         egress, "POST", "/v1/recordings/start", {"roomName": "my-live-room", "fileType": "MP4"}
@@ -124,7 +127,10 @@ async def test_start_record_to_its_download(egress: EgressStage) -> None:
 
 
 async def test_auto_stream_config(egress: EgressStage) -> None:
-    """AE-01 … AE-12: updateAutoStreamConfig, then getAutoStreamConfig."""
+    """updateAutoStreamConfig, then getAutoStreamConfig.
+
+    AE-01, AE-02, AE-03, AE-04, AE-05, AE-06, AE-07, AE-08, AE-10, AE-11, AE-12.
+    """
     sent = {
         "enabled": True,
         "mode": "record",
@@ -142,7 +148,10 @@ async def test_auto_stream_config(egress: EgressStage) -> None:
 
 
 async def test_rtcstacks_recording(egress: EgressStage) -> None:
-    """RT-02 … RT-13 for seed 004's `room-abc`: the four answers have the keys that stand there, and no other."""
+    """For seed 004's `room-abc`: the four answers have the keys that stand there, and no other.
+
+    RT-02, RT-03, RT-04, RT-05, RT-06, RT-07, RT-08, RT-09, RT-11, RT-12, RT-13.
+    """
     egress.open_room("room-abc")
     base = "/v1/rooms/room-abc/recording"
     assert await call(egress, "GET", base) == {"active": False}

@@ -1,4 +1,4 @@
-"""`POST /video/upload`: multipart becomes a stream of messages (contract VC-28 … VC-35, B-59, B-60, B-94)."""
+"""`POST /video/upload`: multipart becomes a stream of messages (contract VC, B-59, B-60, B-94)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def received(surface: Surface) -> tuple[bytes, pb.UploadOptions]:
 
 
 async def test_every_field_of_the_form(surface: Surface) -> None:
-    """VC-31 … VC-35: lists and objects as JSON text, numbers and booleans as text, the name from the part."""
+    """Lists and objects as JSON text, numbers and booleans as text, the name from the part.
+
+    VC-31, VC-32, VC-33, VC-34, VC-35.
+    """
     outcome = await upload(
         surface,
         form(

@@ -103,7 +103,10 @@ def signed(pair: dict[str, str], verb: str, url: str, body: bytes = b"") -> dict
 
 
 async def test_rtcstacks_client_needs_only_its_pair(scene: Scene) -> None:
-    """RT-02 … RT-13, RT-19, B-68: signed with a pair of the project; one that is revoked stops at once."""
+    """Signed with a pair of the project; one that is revoked stops at once.
+
+    RT-02, RT-07, RT-08, RT-09, RT-11, RT-12, RT-15, B-68.
+    """
     admin = {"authorization": f"Bearer {ADMIN_TOKEN}"}
     keys = f"/v1/projects/{PROJECT}/livekit-keys"
     pair = (await scene.call("POST", keys, {}, admin)).json

@@ -47,7 +47,7 @@ async def test_two_people_side_by_side(
     tmp_path: Path,
     eventually: Eventually,
 ) -> None:
-    """RC-40: every frame in its tile, sound and picture together, as long as the room was recorded."""
+    """Every frame in its tile, sound and picture together, as long as the room was recorded."""
     for name, codec in (("ann", "h264"), ("bob", "vp9")):
         await people.join(Person(name, codec=codec, fps=15, hz=1000 if name == "ann" else 1400), room)
     timeline = tmp_path / "timeline-000.json"
@@ -82,7 +82,7 @@ async def test_two_people_side_by_side(
 async def test_a_killed_and_a_paused_recording_are_cut_together(
     livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
 ) -> None:
-    """RC-40, EG-40: two parts, a pause in the second: all of it is one composition without holes."""
+    """Two parts, a pause in the second: all of it is one composition without holes."""
     await people.join(Person("ann", codec="h264", fps=15), room)
     async with recording(pool, plan_of(livekit, room, tmp_path)) as run:
         await run.records(2.5)

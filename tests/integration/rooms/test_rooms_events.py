@@ -50,9 +50,9 @@ async def publishing(visit: Any, name: str = "cam") -> AsyncIterator[Any]:
 
 
 async def test_a_call(stage: RoomStage) -> None:
-    """WH-13 … WH-18, WH-21, WH-47, WH-48, RM-11, RM-13, RM-14: from creation to deletion through webhooks alone.
+    """From creation to deletion through webhooks alone: in order, people only, with the keys of the contract.
 
-    In order, people only, with the keys of the contract.
+    WH-13, WH-14, WH-15, WH-16, WH-17, WH-18, WH-21, WH-47, WH-48, RM-11, RM-13, RM-14.
     """
     async with stage.hear():
         made = (await stage.rest("POST", "/v1/rooms", {"name": "a call/ü"})).reply

@@ -26,7 +26,10 @@ async def room(stage: RoomStage, name: str, headers: Any = None, **more: Any) ->
 
 class TestRooms:
     async def test_samples(self, stage: RoomStage) -> None:
-        """RM-01 … RM-11: what was asked for is echoed, found again, listed, changed and gone."""
+        """What was asked for is echoed, found again, listed, changed and gone.
+
+        RM-01, RM-02, RM-06, RM-07, RM-08, RM-09, RM-10, RM-11.
+        """
         made = await room(stage, "my-meeting", maxParticipants=50, enableRecording=True)
         assert (made["name"], made["maxParticipants"], made["enableRecording"]) == ("my-meeting", 50, True)
         standup: dict[str, Any] = {
@@ -163,7 +166,10 @@ class TestProjects:
         ],
     )
     async def test_foreign_is_unknown(self, stage: RoomStage, verb: str, path: str, body: Any) -> None:
-        """RM-09 … RM-11, PT-03: 404, the same for another project's room, by its own or its hidden name, as for none."""
+        """404, the same for another project's room, by its own or its hidden name, as for none.
+
+        RM-09, RM-10, RM-11, PT-03.
+        """
         await room(stage, "theirs", OTHERS)
         await stage.join("theirs", "alice", OTHERS)
         answers = {}
@@ -203,7 +209,10 @@ class TestFaults:
 
 class TestTokens:
     async def test_sample(self, stage: RoomStage) -> None:
-        """TK-01 … TK-11, B-51; GN-17: neither the caller's key nor the secret that signs it is in a token."""
+        """GN-17: neither the caller's key nor the secret that signs it is in a token.
+
+        TK-01, TK-02, TK-03, TK-04, TK-05, TK-06, TK-07, TK-08, TK-09, TK-10, TK-11, B-51.
+        """
         body = {
             "roomName": "my-meeting",
             "participantIdentity": "user-123",
@@ -253,7 +262,7 @@ class TestTokens:
     @pytest.mark.parametrize("name", ["canPublish", "canSubscribe", "canPublishData", "canUpdateOwnMetadata"])
     @pytest.mark.parametrize("value", [True, False])
     async def test_each_grant(self, stage: RoomStage, name: str, value: bool) -> None:
-        """TK-07 … TK-10, TK-13: explicit false is there."""
+        """TK-07, TK-08, TK-09, TK-10, TK-13: explicit false is there."""
         assert (await self.claims(stage, grants={name: value}))["video"][name] is value
 
     async def test_presets(self, stage: RoomStage) -> None:

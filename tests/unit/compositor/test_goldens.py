@@ -36,7 +36,10 @@ def check(planes: Planes, name: str) -> None:
 
 @pytest.mark.parametrize("name", SCENES)
 def test_composition_looks_as_it_should(name: str) -> None:
-    """EG-14 … EG-17, B-39: each layout, both themes, portrait, shares, cameras off, and names in many scripts."""
+    """Each layout, both themes, portrait, shares, cameras off, and names in many scripts.
+
+    EG-14, EG-15, EG-16, EG-17, B-39.
+    """
     check(SCENES[name]().compose(), name)
 
 

@@ -55,7 +55,7 @@ def plan(*streams: VideoStream | AudioStream, **settings: object) -> EncodePlan:
 
 
 def test_presets_are_the_contracts() -> None:
-    """VC-06 … VC-08, VC-56 … VC-59."""
+    """VC-06, VC-07, VC-08, VC-56, VC-57, VC-58, VC-59."""
     assert {name: (p.width, p.height, p.video_bitrate, p.audio_bitrate) for name, p in PRESETS.items()} == {
         "360p": (640, 360, 800_000, 96_000),
         "480p": (854, 480, 1_400_000, 128_000),
@@ -67,7 +67,7 @@ def test_presets_are_the_contracts() -> None:
 
 
 def test_default_ladder() -> None:
-    """VC-07, VC-56 … VC-58: requested order, the seed's rates, one audio encode per distinct rate."""
+    """VC-07, VC-56, VC-57, VC-58: requested order, the seed's rates, one audio encode per distinct rate."""
     made = plan(HD, STEREO)
     assert [r.name for r in made.renditions] == ["360p", "480p", "720p"]
     sizes = [made.video_of(r) for r in made.renditions]

@@ -60,7 +60,7 @@ def shapes(tiles: tuple[Tile, ...]) -> tuple[int, int]:
 def test_every_layout_is_inside_even_and_free_of_overlap(
     count: int, canvas: tuple[int, int], layout: str, sharing: bool, speaking: bool
 ) -> None:
-    """EG-14 … EG-17: whatever the number, the canvas and the layout."""
+    """EG-14, EG-15, EG-16, EG-17: whatever the number, the canvas and the layout."""
     width, height = canvas
     tracks = [*cameras(count), share()] if sharing else cameras(count)
     tiles = arrange(layout, tracks, f"p{count - 1}" if speaking else None, width, height)

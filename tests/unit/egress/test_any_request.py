@@ -77,7 +77,10 @@ def refusal_of(kind: str, body: Mapping[str, Any]) -> str:
 
 @pytest.mark.parametrize("kind", REQUEST_NAMES)
 def test_anything(kind: str) -> None:
-    """Trap 12, LK-13 to LK-136: nothing but a ServiceError, whose text holds no secret; what is shown holds none."""
+    """Nothing but a ServiceError, whose text holds no secret; what is shown holds none.
+
+    Trap 12, LK-96, LK-104, LK-108, LK-111, LK-136.
+    """
     chance = random.Random(kind)
     accepted = 0
     for _ in range(ROUNDS):

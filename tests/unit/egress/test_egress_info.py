@@ -74,7 +74,10 @@ def test_every_request_is_shown_as_it_came(kind: str, field: str, body: Mapping[
 
 
 def test_no_secret_of_a_request_is_shown() -> None:
-    """LK-64 to LK-136, 2.2: in one output, in several, and where LiveKit itself forgets it."""
+    """2.2: in one output, in several, and where LiveKit itself forgets it.
+
+    LK-64, LK-65, LK-66, LK-96, LK-104, LK-108, LK-111, LK-136.
+    """
     image = {"s3": {**S3, "sessionToken": "session-1", "assumeRoleExternalId": "external-1"}}
     body = {
         "roomName": "r",

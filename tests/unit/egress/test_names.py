@@ -1,4 +1,7 @@
-"""Templates and names of files, segments, playlists and images (livekit-surface.md 3, LK-61, LK-67, LK-73 to LK-76)."""
+"""Templates and names of files, segments, playlists and images (livekit-surface.md 3).
+
+LK-61, LK-67, LK-73, LK-74, LK-75, LK-76.
+"""
 
 from __future__ import annotations
 

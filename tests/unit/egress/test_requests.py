@@ -1,4 +1,4 @@
-"""LiveKit's Start requests become plans, or are refused in LiveKit's words (livekit-surface.md 1.5, 4; LK-07 to LK-136)."""
+"""LiveKit's Start requests become plans, or are refused in LiveKit's words (livekit-surface.md 1.5, 4; LK)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def field_of(kind: str, body: Mapping[str, Any]) -> str:
 
 
 def test_room_composite() -> None:
-    """LK-08 to LK-12: the project's name beside LiveKit's; the grid where no layout is given."""
+    """LK-08, LK-09, LK-11, LK-12: the project's name beside LiveKit's; the grid where no layout is given."""
     found = composite(layout="speaker-dark", videoOnly=True, **FILE)
     assert found.room_name == "r"
     assert found.plan.livekit_room == "livekit-room"
@@ -89,7 +89,7 @@ def test_audio_mixing_counts_for_plain_sound_only() -> None:
 
 
 def test_other_sources() -> None:
-    """LK-21 to LK-40, and the two methods that the seed leaves out."""
+    """LK-23, LK-37, LK-38, and the two methods that the seed leaves out."""
     who = read("ParticipantEgressRequest", {"roomName": "r", "identity": "ann", "screenShare": True, **FILE})
     assert who.plan.source == ParticipantSource("ann", True)
     assert who.layout == ""
@@ -102,7 +102,7 @@ def test_other_sources() -> None:
 
 
 def test_track_egress_takes_the_track_as_it_came() -> None:
-    """LK-31 to LK-35: a file whose kind the track decides, or its sound over a websocket."""
+    """LK-31, LK-33, LK-34, LK-35: a file whose kind the track decides, or its sound over a websocket."""
     file = read("TrackEgressRequest", {"roomName": "r", "trackId": "TR_1", "file": {"disableManifest": True}})
     assert file.plan.source == TrackSource("TR_1")
     assert (file.plan.encoding.video, file.plan.encoding.audio) == (None, None)
@@ -189,7 +189,7 @@ def test_files() -> None:
 
 
 def test_segments_and_images() -> None:
-    """LK-73 to LK-76, LK-84 to LK-89: LiveKit's defaults of 4 s and 10 s."""
+    """LK-73, LK-74, LK-75, LK-76, LK-84, LK-85, LK-86, LK-87, LK-88, LK-89: LiveKit's defaults of 4 s and 10 s."""
     segments = {
         "filenamePrefix": "p", "playlistName": "l", "livePlaylistName": "now", "filenameSuffix": "TIMESTAMP",
     }  # fmt: skip
@@ -234,7 +234,10 @@ def test_websockets_are_for_start_egress() -> None:
 
 
 def test_storage_of_an_output() -> None:
-    """LK-63 to LK-136: LiveKit's own names, and what belongs together only once."""
+    """LiveKit's own names, and what belongs together only once.
+
+    LK-63, LK-65, LK-66, LK-78, LK-92, LK-95, LK-100, LK-136.
+    """
     s3 = {
         "accessKey": "AK", "secret": "SK", "bucket": "b", "region": "r", "endpoint": "https://e", "forcePathStyle": True,
         "metadata": {"a": "b"}, "tagging": "x=y", "proxy": {"url": "http://p", "username": "u", "password": "w"},
@@ -325,7 +328,7 @@ def test_plans_survive_the_database() -> None:
     ],
 )
 def test_presets(preset: str, expected: tuple[int, int, int, int]) -> None:
-    """LK-125 to LK-132, B-38: LiveKit's own table, by name and by number."""
+    """LK-125, LK-126, LK-127, LK-128, LK-129, LK-130, LK-131, LK-132, B-38: LiveKit's own table, by name and by number."""
     for given in (preset, pb.EncodingOptionsPreset.Value(preset)):
         video = composite(preset=given, **FILE).plan.encoding.video
         assert video is not None
@@ -334,7 +337,7 @@ def test_presets(preset: str, expected: tuple[int, int, int, int]) -> None:
 
 
 def test_advanced_options_and_their_defaults() -> None:
-    """LK-115 to LK-124, B-40."""
+    """LK-115, LK-116, LK-117, LK-118, LK-119, LK-120, LK-121, LK-122, LK-123, LK-124, B-40."""
     found = composite(advanced={}, **FILE).plan.encoding
     assert found.video == VideoEncoding("h264_main", 1280, 720, 30, 4500, 4.0)
     assert found.audio == AudioEncoding("aac", 128, 44100)
@@ -493,7 +496,7 @@ def test_key_frames() -> None:
     ],
 )  # fmt: skip
 def test_refusals_in_livekits_words(kind: str, body: Mapping[str, Any], field: str) -> None:
-    """The table of 1.5; LK-13 to LK-16, LK-22, LK-33, LK-34, LK-38, LK-83, B-41."""
+    """The table of 1.5; LK-13, LK-14, LK-15, LK-16, LK-22, LK-33, LK-34, LK-38, LK-83, B-41."""
     room = {} if kind == "WebEgressRequest" else {"roomName": "r"}
     assert field_of(kind, {**room, **body}) == field
 

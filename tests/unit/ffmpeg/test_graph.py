@@ -56,7 +56,7 @@ def test_preset_is_passed_on(preset: str) -> None:
 
 
 def test_rates_are_the_contracts() -> None:
-    """VC-56 … VC-59: largest encode first; audio once per distinct rate."""
+    """VC-56, VC-57, VC-58, VC-59: largest encode first; audio once per distinct rate."""
     argv = command(plan(formats=("360p", "480p", "720p", "1080p")))
     assert [value(argv, f"-b:v:{i}") for i in range(4)] == ["5000000", "2800000", "1400000", "800000"]
     assert [value(argv, f"-b:a:{i}") for i in range(3)] == ["96000", "128000", "192000"]

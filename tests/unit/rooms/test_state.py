@@ -92,7 +92,7 @@ def told(announcements: Sequence[Announcement]) -> list[tuple[str, object]]:
 
 
 def test_a_call_is_told_in_order() -> None:
-    """WH-13 … WH-18, E.4: people only, each thing once."""
+    """WH-13, WH-14, WH-15, WH-16, WH-17, WH-18, E.4: people only, each thing once."""
     assert told(Memory().take_in(CALL)) == TOLD
 
 

@@ -120,7 +120,7 @@ def all_events() -> list[NewEvent]:
 
 @pytest.mark.parametrize("event", all_events(), ids=lambda event: event.name)
 def test_every_envelope_has_exactly_six_keys(event: NewEvent) -> None:
-    """WB-15 … WB-20, WB-54, B-14, B-15."""
+    """WB-15, WB-16, WB-17, WB-18, WB-19, WB-20, WB-54, B-14, B-15."""
     body = parsed(event)
     assert set(body) == {"event", "eventId", "timestamp", "projectId", "metadata", "data"}
     assert body["event"] == event.name
@@ -144,7 +144,10 @@ def test_started() -> None:
 
 
 def test_completed() -> None:
-    """WB-07, WB-21 … WB-32; what else the job's result holds stays inside."""
+    """What else the job's result holds stays inside.
+
+    WB-07, WB-21, WB-22, WB-23, WB-24, WB-25, WB-26, WB-27, WB-28, WB-29, WB-30, WB-31, WB-32, WB-48.
+    """
     data = parsed(conversion_completed(DONE, now=NOW))["data"]
     assert set(data) == COMPLETED_KEYS
     assert data["status"] == "COMPLETED"
@@ -251,7 +254,7 @@ def test_json_cannot_carry_nan() -> None:
 
 
 def test_core_envelope() -> None:
-    """WH-21 … WH-24, B-14, B-15: three keys, then the two additive ones; seconds."""
+    """WH-21, WH-22, WH-23, WH-24, GN-21, B-14, B-15: three keys, then the two additive ones; seconds."""
     event = core_event(
         "room.started",
         project_id=ProjectId("cl1"),
@@ -266,7 +269,7 @@ def test_core_envelope() -> None:
 
 
 def test_rtcstack_envelope_is_flat() -> None:
-    """RT-23 … RT-28."""
+    """RT-23, RT-24, RT-25, RT-26, RT-27, RT-28."""
     fields = {
         "egressId": "EG_1",
         "roomId": "room-abc",

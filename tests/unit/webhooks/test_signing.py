@@ -82,7 +82,7 @@ def test_other_secrets_are_their_own_bytes(secret: str) -> None:
 
 
 def test_headers_of_a_baxstream_event() -> None:
-    """WB-38 … WB-41, WB-51."""
+    """WB-38, WB-39, WB-40, WB-41, WB-51."""
     event = baxstream()
     headers = delivery_headers(event, (SigningSecret("s3cret"),), delivery_id="whd_1", now=NOW)
     assert headers["Content-Type"] == "application/json"
