@@ -58,7 +58,7 @@ def vetted_session(ask: Ask, options: SessionOptions, proxy: ProxyAddress | None
         timeout=(options.connect_timeout, options.read_timeout),
         max_pool_connections=options.connections,
     )
-    pools = _pools(ask, proxy)
+    pools = _pools(_Dialler(ask, proxy))
     session._pool_classes_by_scheme = pools
     session._manager.pool_classes_by_scheme = pools
     if proxy is not None:
@@ -75,25 +75,17 @@ def _login(proxy: ProxyAddress) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {pair}"}
 
 
-def _pools(ask: Ask, proxy: ProxyAddress | None) -> dict[str, Any]:
-    from botocore.awsrequest import (
-        AWSHTTPConnection,
-        AWSHTTPConnectionPool,
-        AWSHTTPSConnection,
-        AWSHTTPSConnectionPool,
-    )
-    from urllib3.exceptions import HTTPError
+@dataclass(frozen=True, slots=True)
+class _Dialler:
+    """Opens the sockets of connections that urllib3 made."""
 
-    def vetted(origin: str) -> Sequence[str] | None:
-        if proxy is None:
-            return ask(origin)
-        try:
-            return ask(proxy.origin)
-        except EndpointRefused as refusal:
-            raise ProxyRefused("proxy refused") from refusal
+    ask: Ask
+    proxy: ProxyAddress | None
 
-    def dial(connection: Any, scheme: str, connect: Callable[[], socket.socket]) -> socket.socket:
-        addresses = vetted(_origin(scheme, connection.host, connection.port))
+    def dial(self, connection: Any, scheme: str, connect: Callable[[], socket.socket]) -> socket.socket:
+        from urllib3.exceptions import HTTPError
+
+        addresses = self._addresses(_origin(scheme, connection.host, connection.port))
         if addresses is None:
             return connect()
         name = connection._dns_host
@@ -108,13 +100,30 @@ def _pools(ask: Ask, proxy: ProxyAddress | None) -> dict[str, Any]:
                 connection._dns_host = name
         raise error or OSError("the storage endpoint has no address")
 
+    def _addresses(self, origin: str) -> Sequence[str] | None:
+        if self.proxy is None:
+            return self.ask(origin)
+        try:
+            return self.ask(self.proxy.origin)
+        except EndpointRefused as refusal:
+            raise ProxyRefused("proxy refused") from refusal
+
+
+def _pools(dialler: _Dialler) -> dict[str, Any]:
+    from botocore.awsrequest import (
+        AWSHTTPConnection,
+        AWSHTTPConnectionPool,
+        AWSHTTPSConnection,
+        AWSHTTPSConnectionPool,
+    )
+
     class PlainConnection(AWSHTTPConnection):  # type: ignore[misc,unused-ignore]
         def _new_conn(self) -> socket.socket:
-            return dial(self, "http", super()._new_conn)
+            return dialler.dial(self, "http", super()._new_conn)
 
     class TlsConnection(AWSHTTPSConnection):  # type: ignore[misc,unused-ignore]
         def _new_conn(self) -> socket.socket:
-            return dial(self, "https", super()._new_conn)
+            return dialler.dial(self, "https", super()._new_conn)
 
     class PlainPool(AWSHTTPConnectionPool):  # type: ignore[misc,unused-ignore]
         ConnectionCls = PlainConnection
