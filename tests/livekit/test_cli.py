@@ -1,4 +1,7 @@
-"""LiveKit's own command line, unmodified, given our URL alone (LK-06): where this machine has it."""
+"""LiveKit's own command line, unmodified, given our URL alone (LK-06): where this machine has it.
+
+The clients that it is made of are called in test_go_clients.py everywhere.
+"""
 
 from __future__ import annotations
 
