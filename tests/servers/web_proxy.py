@@ -113,9 +113,12 @@ async def _both_ways(one: _STREAM, other: _STREAM) -> None:
 async def _closed(writer: asyncio.StreamWriter) -> None:
     """Waits a moment, or the socket would outlive the loop."""
     writer.close()
-    with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(2):
-            await writer.wait_closed()
+    try:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(2):
+                await writer.wait_closed()
+    finally:
+        writer.transport.abort()
 
 
 @contextlib.asynccontextmanager
