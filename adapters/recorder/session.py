@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.recorder.attendance import Attendance
 from adapters.recorder.director import Director
 from adapters.recorder.room import CannotJoin, RecordedRoom, StatisticsFailed
+from adapters.recorder.sidecar import note_start
 from adapters.recorder.streaming import Watched, stream_resolver
 from adapters.recorder.timeline import Clock, Timeline
 from server.domain.egress import Destination
@@ -242,9 +241,7 @@ class _Session:
 
     def _on_began(self, started_at: int) -> None:
         """In the timeline's thread, before its first frame."""
-        if self._plan.container:
-            sidecar = Path(self._plan.folder) / f"part-{self._plan.part:03d}.json"
-            sidecar.write_text(json.dumps({"startedAt": started_at}))
+        note_start(self._plan, started_at)
         self._report(Active(started_at))
 
     def _on_failed(self, error: Exception) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import tempfile
 import time
@@ -16,6 +15,7 @@ import numpy as np
 
 from adapters.compositor.compositor import Compositor
 from adapters.recorder.program import Program
+from adapters.recorder.sidecar import note_start
 from adapters.recorder.streaming import Watched, stream_resolver
 from adapters.web.browser import PageFailed
 from adapters.web.page import DEFAULT_SIZE, DELAY_SEC, Page, opened_page
@@ -192,9 +192,7 @@ class _Recording:
     async def _begin(self) -> None:
         started_at = time.time_ns()
         self._program.started_at = started_at
-        if self._plan.container:
-            sidecar = Path(self._plan.folder) / f"part-{self._plan.part:03d}.json"
-            await asyncio.to_thread(sidecar.write_text, json.dumps({"startedAt": started_at}))
+        await asyncio.to_thread(note_start, self._plan, started_at)
         self._report(Active(started_at))
 
     async def _while_cut(self, following: asyncio.Task[None]) -> None:
