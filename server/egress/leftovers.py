@@ -10,7 +10,8 @@ from pathlib import Path
 from server.domain.job import Job, JobStatus
 from server.egress.delivery import KEPT
 from server.egress.handler import delivery_job_id
-from server.egress.journal import Journal
+from server.egress.journal import Footage, Journal
+from server.egress.segments import SEGMENT
 from server.ports.unit_of_work import Database
 
 _log = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ class EgressSweep:
             return False
         if delivery is not None and self._delivered(delivery):
             return True
-        if (await Journal.open(folder)).footage.has_media and egress.plan.outputs.files:
+        footage, outputs = (await Journal.open(folder)).footage, egress.plan.outputs
+        if (footage.has_media and outputs.files) or _has_unstored(footage, len(outputs.segments)):
             _log.warning("egress %s: what was recorded of it here was never delivered", folder.name)
             return False
         return delivery is None
@@ -55,6 +57,15 @@ class EgressSweep:
             and delivery.status is JobStatus.COMPLETED
             and not delivery.result.get(KEPT)
         )
+
+
+def _has_unstored(footage: Footage, outputs: int) -> bool:
+    """Whether there is a segment that one of so many outputs has not got."""
+    return any(
+        (SEGMENT, output, segment.number) not in footage.stored
+        for segment in footage.segments
+        for output in range(outputs)
+    )
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -18,9 +18,12 @@ from server.domain.job import JobStatus
 from server.egress.abandoned import HOST_AWAY_AFTER
 from server.egress.capacity import Capacity
 from server.egress.handler import delivery_job_id
+from server.egress.journal import JOURNAL_NAME
 from server.errors import Code, ServiceError
-from server.ids import new_egress_id
+from server.ids import JobId, new_egress_id
+from server.ports.recorder import Active, Joined
 from tests.conftest import Eventually
+from tests.contract.egress_samples import HLS, segment_written
 from tests.contract.egress_script import at
 from tests.contract.egress_stage import EgressStage
 
@@ -112,19 +115,32 @@ class TestAbandoned:
         assert (stage.files / "egress" / egress.id / "part-000.mp4").exists()
         assert (await stage.egress(egress)).status is EgressStatus.FAILED
 
+    @pytest.mark.parametrize("stored", [False, True])
+    async def test_segments_that_were_never_uploaded_are_kept(self, stage: EgressStage, stored: bool) -> None:
+        await offer(stage, 10.0)
+        egress = await stage.start(HLS)
+        claim = await stage.claim(egress)
+        recorder = await stage.recorders.number(0)
+        recorder.says(Joined("RM_first"), Active(at(0)), segment_written(recorder, 0, 0))
+        await stage.eventually(lambda: "live/seg_00000.ts" in stage.objects(egress))
+        await claim.dies()
+        journal = recorder.folder / JOURNAL_NAME
+        lines = journal.read_text().splitlines(keepends=True)
+        if not stored:
+            journal.write_text("".join(line for line in lines if '"stored"' not in line))
+        await _fail(stage, egress.job_id)
+        assert await stage.abandoned.run() == 1
+        await stage.becomes(egress, EgressStatus.FAILED)
+        assert await stage.sweep.run() == int(stored)
+        assert journal.exists() is not stored
+
     @pytest.mark.parametrize("of_delivery", [False, True], ids=["capture", "delivery"])
     async def test_a_job_that_failed_unseen(self, stage: EgressStage, of_delivery: bool) -> None:
         """Whoever failed the job died before it could end the egress."""
         await offer(stage, 10.0)
         egress = await captured(stage) if of_delivery else await stage.start()
         job_id = delivery_job_id(egress.id) if of_delivery else egress.job_id
-        async with stage.database.begin() as tx:
-            job = await tx.jobs.claim(job_id, owner="w", now=stage.clock.now())
-            assert job is not None
-            assert await tx.jobs.fail(
-                job_id, epoch=job.epoch, code="INTERNAL", message="it broke", now=stage.clock.now()
-            )
-            await tx.commit()
+        await _fail(stage, job_id)
         assert await stage.abandoned.run() == 1
         await stage.becomes(egress, EgressStatus.FAILED)
         assert await stage.abandoned.run() == 0
@@ -144,4 +160,15 @@ async def _age(stage: EgressStage, egress: Egress, age: timedelta) -> None:
     older = update(jobs).where(jobs.c.id.in_(ids)).values(created_at=long_ago, updated_at=long_ago)
     async with stage.database.begin() as tx:
         await tx.run_sync(lambda connection: connection.execute(older))
+        await tx.commit()
+
+
+async def _fail(stage: EgressStage, job_id: JobId) -> None:
+    """By somebody who died before they could end its egress."""
+    async with stage.database.begin() as tx:
+        job = await tx.jobs.claim(job_id, owner="w", now=stage.clock.now())
+        assert job is not None
+        assert await tx.jobs.fail(
+            job_id, epoch=job.epoch, code="INTERNAL", message="it broke", now=stage.clock.now()
+        )
         await tx.commit()
