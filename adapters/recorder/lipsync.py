@@ -13,8 +13,9 @@ from adapters.recorder.timeline import HOLD_SEC
 # What the SDK does not count, measured with flashes and beeps that were captured at the same moment.
 _SOUND_LATER_SEC = -0.013
 _MAX_HOLD_SEC = 0.4
-# Smaller changes are not worth a repeated picture.
-_STEP_SEC = 0.006
+# So far apart they may be, which nobody sees: following each swing of a jitter buffer would repeat a picture and leave
+# out another for it, which is seen.
+_PLAY_SEC = 0.015
 
 Delays = Mapping[str, tuple[float, int]]
 
@@ -46,7 +47,7 @@ class LipSync:
 
     def _hold(self, video: str, audio: str) -> float:
         wanted, old = self._wanted(video, audio), self.holds.get(video, HOLD_SEC)
-        return wanted if abs(wanted - old) > _STEP_SEC else old
+        return min(max(old, wanted - _PLAY_SEC), wanted + _PLAY_SEC)
 
     def _error(self, video: str, audio: str) -> float:
         """Sound minus picture as it was until now, in seconds."""
