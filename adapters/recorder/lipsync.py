@@ -13,9 +13,11 @@ from adapters.recorder.timeline import HOLD_SEC
 # What the SDK does not count, measured with flashes and beeps that were captured at the same moment.
 _SOUND_LATER_SEC = -0.013
 _MAX_HOLD_SEC = 0.4
-# So far apart they may be, which nobody sees: following each swing of a jitter buffer would repeat a picture and leave
-# out another for it, which is seen.
+# So far apart they may be for a while, which nobody sees: following each swing of a jitter buffer at once would repeat a
+# picture and leave out another for it, which is seen.
 _PLAY_SEC = 0.015
+# Of what is left, this part is made up for each time.
+_CREEP = 0.1
 
 Delays = Mapping[str, tuple[float, int]]
 
@@ -47,7 +49,8 @@ class LipSync:
 
     def _hold(self, video: str, audio: str) -> float:
         wanted, old = self._wanted(video, audio), self.holds.get(video, HOLD_SEC)
-        return min(max(old, wanted - _PLAY_SEC), wanted + _PLAY_SEC)
+        near = min(max(old, wanted - _PLAY_SEC), wanted + _PLAY_SEC)
+        return near + (wanted - near) * _CREEP
 
     def _error(self, video: str, audio: str) -> float:
         """Sound minus picture as it was until now, in seconds."""
