@@ -14,8 +14,8 @@ from adapters.compositor.picture import Picture
 if TYPE_CHECKING:
     from adapters.compositor.picture import Plane
 
-# Half a second of a camera, for a timeline that lags; one that does not takes each as it comes.
-_KEPT = 16
+# As long as pictures may be held back (`lipsync`) and as the timeline may lag; otherwise each is taken as it comes.
+_KEPT_SEC = 0.8
 # So much a picture may come early or late without another being taken in its place: two clocks that tick almost
 # together would otherwise show one picture twice and leave out the next, again and again.
 _PLAY_SEC = 0.009
@@ -46,7 +46,7 @@ class Pictures:
     """Filled from a thread of the SDK, read by the one that composes. Times are seconds of `time.monotonic`."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[float, Decoded]] = deque(maxlen=_KEPT)
+        self._waiting: deque[tuple[float, Decoded]] = deque()
         self._lock = Lock()
         self._shown: Picture | None = None
         self._on = True
@@ -66,6 +66,10 @@ class Pictures:
         with self._lock:
             self.arrived += 1
             self._waiting.append((taken, raw))
+            # The last one before that is due still.
+            while len(self._waiting) > 1 and self._waiting[1][0] < now - _KEPT_SEC:
+                self._waiting.popleft()
+                self.skipped += 1
 
     def pick(self, due: float) -> Picture | None:
         """The picture to show at `due`: the newest taken until then, but each in turn where that is nearly so."""

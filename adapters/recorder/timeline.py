@@ -26,7 +26,7 @@ HOLD_SEC = 0.075
 # Later than this is no hiccup: the machine stood still, and time is left out rather than made up for.
 _STALL_SEC = 2.0
 _AUDIO_ONLY_RATE = 50
-# Up to here the pictures that were due are still at hand (`pictures._KEPT`), as is their sound: the lag is made up for
+# Up to here the pictures that were due are still at hand (`pictures._KEPT_SEC`), as is their sound: the lag is made up for
 # without leaving anything out, which costs a live stream no more than this.
 _LATE_SEC = 0.35
 # On a machine that is too slow the picture still moves.
@@ -169,6 +169,8 @@ class Timeline:
     def _wait_out_cut(self) -> None:
         while not self._goes_on.wait(_CUT_LOOK_SEC):
             self._run_calls()
+            # Pictures that nobody takes would fill the memory.
+            self._pictures(self.scene, time.monotonic())
         gone = time.monotonic() - (self._start + self._number / self._rate)
         if gone > 0 and not self._stop.is_set():
             self._leave_out(gone, "PAUSED")
@@ -207,15 +209,20 @@ class Timeline:
         self._number += 1
 
     def _compose(self, compositor: Compositor, scene: Scene, due: float) -> av.VideoFrame:
+        pictures = self._pictures(scene, due)
         if scene.card:
             if self._card is None or self._card[0] != scene.card:
                 self._card = (scene.card, compositor.card(scene.card))
             return self._card[1]
+        frame, _ = compositor.compose(scene.layout, scene.tracks, scene.speaker, pictures, due)
+        return frame
+
+    def _pictures(self, scene: Scene, due: float) -> Mapping[str, Picture]:
+        """Those to show at `due`."""
         pictures: dict[str, Picture] = {}
         for sid, waiting in scene.pictures.items():
             # The nearest one: half a frame early is as good as half a frame late.
             picture = waiting.pick(due + 0.5 / self._rate - scene.holds.get(sid, HOLD_SEC))
             if picture is not None:
                 pictures[sid] = picture
-        frame, _ = compositor.compose(scene.layout, scene.tracks, scene.speaker, pictures, due)
-        return frame
+        return pictures

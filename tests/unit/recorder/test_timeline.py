@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from adapters.recorder import timeline
+from adapters.recorder.pictures import Pictures
 from adapters.recorder.timeline import Clock, Scene, Timeline
+from tests.unit.recorder.test_pictures import Raw
 
 FPS = 50
 
@@ -139,6 +141,25 @@ def test_a_cut_moves_the_wall_time_on() -> None:
     (gap,) = line.counts.gaps
     assert gap["reason"] == "PAUSED"
     assert notes.started_at - began == pytest.approx(int(gap["durationMs"]) * 1e6, abs=2e6)
+
+
+@pytest.mark.parametrize("pause", ["cut", "card"])
+def test_pictures_do_not_pile_up_while_it_pauses(pause: str) -> None:
+    notes = Notes(5)
+    pictures = Pictures()
+    line = clockwork(notes, Canvas())
+    line.scene = Scene(pictures={"cam": pictures}, card="Paused" if pause == "card" else "")
+    line.start()
+    assert notes.enough.wait(20)
+    line.cut(on=pause == "cut")
+    for number in range(40):
+        taken = time.monotonic() - 0.5 + number / 100
+        pictures.put(Raw(number, taken), taken)
+    until = time.monotonic() + 20
+    while pictures._waiting and time.monotonic() < until:
+        time.sleep(0.02)
+    line.stop()
+    assert not pictures._waiting
 
 
 def test_a_card_is_drawn_once_and_silent() -> None:
