@@ -18,6 +18,7 @@ from server.egress.capture import Capture, Studio
 from server.egress.events import EgressWatcher
 from server.egress.journal import Journal
 from server.egress.outcome import CAPTURE_BROKE, RECORDER_FAILS, Outcome, concluded, failed, recording_after
+from server.egress.uploads import has_undelivered
 from server.errors import ServiceError
 from server.ids import JobId, derived_job_id
 from server.ports.jobs import JobEngine, JobRun, JobStopped, OwnershipLost
@@ -102,7 +103,7 @@ class EgressHandler:
         return ()
 
     async def on_settled(self, job: Job) -> None:
-        """Wakes the delivery; without one, nothing of the egress stays on disk."""
+        """Wakes the delivery; without one, nothing of the egress stays on disk but what is nowhere else."""
         if job.result.get(DELIVERS):
             self._engine.nudge()
             return
@@ -110,8 +111,15 @@ class EgressHandler:
             now = int(self._studio.clock.now().timestamp() * 1e9)
             await fail_abandoned(self._studio.database, self._studio.watchers, job, RECORDER_FAILS, now)
             return
-        folder = self._studio.folder / job.spec["egressId"]
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await self._remove(job.spec["egressId"])
+
+    async def _remove(self, egress_id: str) -> None:
+        """Its end may have been written by another host, which had nothing of what lies here."""
+        async with self._studio.database.read() as tx:
+            egress = await tx.egresses.get(None, egress_id)
+        journal = await Journal.open(self._studio.folder / egress_id)
+        if egress is None or not await asyncio.to_thread(has_undelivered, journal, egress.plan.outputs):
+            await asyncio.to_thread(shutil.rmtree, journal.folder, ignore_errors=True)
 
 
 def delivery_job_id(egress_id: str) -> JobId:

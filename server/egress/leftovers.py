@@ -7,11 +7,11 @@ import logging
 import shutil
 from pathlib import Path
 
-from server.domain.job import Job, JobStatus
+from server.domain.job import JobStatus
 from server.egress.delivery import KEPT
 from server.egress.handler import delivery_job_id
-from server.egress.journal import Footage, Journal
-from server.egress.segments import SEGMENT
+from server.egress.journal import Journal
+from server.egress.uploads import has_undelivered
 from server.ports.unit_of_work import Database
 
 _log = logging.getLogger(__name__)
@@ -43,29 +43,17 @@ class EgressSweep:
             delivery = await tx.jobs.get(None, delivery_job_id(folder.name))
         if egress is None or not egress.status.is_final:
             return False
-        if delivery is not None and self._delivered(delivery):
-            return True
-        footage, outputs = (await Journal.open(folder)).footage, egress.plan.outputs
-        if (footage.has_media and outputs.files) or _has_unstored(footage, len(outputs.segments)):
+        if delivery is not None and delivery.kind == self._kind:
+            if not delivery.status.is_final:
+                return False
+            kept = delivery.status is not JobStatus.COMPLETED or bool(delivery.result.get(KEPT))
+        else:
+            # There is none, or one of another host, whose files are others.
+            journal = await Journal.open(folder)
+            kept = await asyncio.to_thread(has_undelivered, journal, egress.plan.outputs)
+        if kept:
             _log.warning("egress %s: what was recorded of it here was never delivered", folder.name)
-            return False
-        return delivery is None
-
-    def _delivered(self, delivery: Job) -> bool:
-        return (
-            delivery.kind == self._kind
-            and delivery.status is JobStatus.COMPLETED
-            and not delivery.result.get(KEPT)
-        )
-
-
-def _has_unstored(footage: Footage, outputs: int) -> bool:
-    """Whether there is a segment that one of so many outputs has not got."""
-    return any(
-        (SEGMENT, output, segment.number) not in footage.stored
-        for segment in footage.segments
-        for output in range(outputs)
-    )
+        return not kept
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -259,20 +259,24 @@ class SegmentUploads:
         )
 
 
+def untold(journal: Journal, part: int | None = None) -> list[Path]:
+    """Segments on disk, of one part or of all, that no recorder has told of, in order."""
+    known = {segment.file for segment in journal.footage.segments}
+    named = "seg-*.ts" if part is None else f"seg-{part:03d}-*.ts"
+    return [path for path in sorted(journal.folder.glob(named)) if path.name not in known]
+
+
 async def adopt_segments(journal: Journal, part: int) -> None:
     """Enters into the journal what a recorder that died had written but could not tell of: the segment that was open, as
     far as it is whole, and one before it. What was measured of the part is put right by it.
 
     Raise OSError when the disk refuses.
     """
-    known = {segment.file for segment in journal.footage.segments}
     at = journal.footage.part(part).started_at
     for segment in journal.footage.segments:
         if segment.part == part:
             at = segment.started_at + int(segment.duration_sec * 1e9)
-    for path in sorted(journal.folder.glob(f"seg-{part:03d}-*.ts")):
-        if path.name in known:
-            continue
+    for path in untold(journal, part):
         duration = await asyncio.to_thread(_trimmed, path)
         if not duration:
             continue

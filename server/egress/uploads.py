@@ -8,13 +8,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from server.domain.egress import Egress, ImagesResult, SegmentsResult
+from server.domain.egress import Egress, ImagesResult, Outputs, SegmentsResult
 from server.egress.books import Books
-from server.egress.images import ImageUploads
+from server.egress.images import IMAGE, ImageUploads
 from server.egress.journal import Journal
 from server.egress.manifest import ManifestObject
 from server.egress.names import Facts, facts_of, image_names, segment_names
-from server.egress.segments import SegmentUploads
+from server.egress.segments import SEGMENT, SegmentUploads, untold
 from server.egress.storage import EgressStorages, OpenStorage
 from server.errors import ServiceError
 from server.ports.jobs import JobRun, OwnershipLost
@@ -41,6 +41,25 @@ def known_facts(egress: Egress, journal: Journal) -> Facts:
         publisher_identity=joined.publisher_identity,
         track_kind=joined.track_kind,
         track_source=joined.track_source,
+    )
+
+
+def has_undelivered(journal: Journal, outputs: Outputs) -> bool:
+    """Whether its folder may hold what no storage has: parts of a file, segments and images; a segment also when nobody
+    had told of it yet. Reads the folder.
+    """
+    footage = journal.footage
+    segments = (
+        (SEGMENT, output, segment.number) not in footage.stored
+        for segment in footage.segments
+        for output in range(len(outputs.segments))
+    )
+    images = ((IMAGE, image.output, image.number) not in footage.stored for image in footage.images)
+    return bool(
+        (footage.has_media and outputs.files)
+        or any(segments)
+        or any(images)
+        or (outputs.segments and untold(journal))
     )
 
 

@@ -14,7 +14,7 @@ from adapters.db.tables import jobs
 from adapters.db.unit_of_work import SqlDatabase
 from server.domain.egress import EGRESS_KIND, Egress, EgressStatus
 from server.domain.egress_load import cores
-from server.domain.job import JobStatus
+from server.domain.job import JobStatus, NewJob
 from server.egress.abandoned import HOST_AWAY_AFTER
 from server.egress.capacity import Capacity
 from server.egress.handler import delivery_job_id
@@ -115,24 +115,44 @@ class TestAbandoned:
         assert (stage.files / "egress" / egress.id / "part-000.mp4").exists()
         assert (await stage.egress(egress)).status is EgressStatus.FAILED
 
-    @pytest.mark.parametrize("stored", [False, True])
-    async def test_segments_that_were_never_uploaded_are_kept(self, stage: EgressStage, stored: bool) -> None:
+    @pytest.mark.parametrize("elsewhere", [False, True], ids=["undelivered", "delivered elsewhere"])
+    @pytest.mark.parametrize("left", ["", "not uploaded", "open"])
+    async def test_segments_that_were_never_uploaded_are_kept(
+        self, stage: EgressStage, caplog: pytest.LogCaptureFixture, left: str, *, elsewhere: bool
+    ) -> None:
+        """Design 7: what is nowhere else, be it the segment that was open, is kept and told of; nothing else is."""
         await offer(stage, 10.0)
-        egress = await stage.start(HLS)
-        claim = await stage.claim(egress)
-        recorder = await stage.recorders.number(0)
-        recorder.says(Joined("RM_first"), Active(at(0)), segment_written(recorder, 0, 0))
-        await stage.eventually(lambda: "live/seg_00000.ts" in stage.objects(egress))
-        await claim.dies()
-        journal = recorder.folder / JOURNAL_NAME
-        lines = journal.read_text().splitlines(keepends=True)
-        if not stored:
+        egress, folder = await _died_with_a_segment(stage)
+        if left == "not uploaded":
+            journal = folder / JOURNAL_NAME
+            lines = journal.read_text().splitlines(keepends=True)
             journal.write_text("".join(line for line in lines if '"stored"' not in line))
+        elif left == "open":
+            (folder / "seg-000-00001.ts").write_bytes(b"a minute")
         await _fail(stage, egress.job_id)
         assert await stage.abandoned.run() == 1
         await stage.becomes(egress, EgressStatus.FAILED)
-        assert await stage.sweep.run() == int(stored)
-        assert journal.exists() is not stored
+        if elsewhere:
+            await _deliver_elsewhere(stage, egress)
+        assert await stage.sweep.run() == (0 if left else 1)
+        assert folder.exists() is bool(left)
+        assert ("never delivered" in caplog.text) is bool(left)
+
+    async def test_what_another_host_ended_is_kept_by_the_one_that_has_it(self, stage: EgressStage) -> None:
+        """The other one died between the end of the egress and that of its job, which comes back to the first."""
+        await offer(stage, 10.0)
+        egress, folder = await _died_with_a_segment(stage)
+        (folder / "seg-000-00001.ts").write_bytes(b"a minute")
+        away = folder.rename(folder.with_name("of the first host"))
+        stage.rooms.sids = {}
+        other = await stage.claim(egress, host="other")
+        await other.ends()
+        await stage.becomes(egress, EgressStatus.FAILED)
+        assert not folder.exists()
+        await stage.unfinish(other)
+        away.rename(folder)
+        await (await stage.claim(egress)).ends()
+        assert (folder / "seg-000-00001.ts").exists()
 
     @pytest.mark.parametrize("of_delivery", [False, True], ids=["capture", "delivery"])
     async def test_a_job_that_failed_unseen(self, stage: EgressStage, of_delivery: bool) -> None:
@@ -151,6 +171,28 @@ class TestAbandoned:
         await _age(stage, waiting, timedelta(days=30))
         assert await stage.abandoned.run() == 0
         assert (await stage.job(waiting.job_id)).status is JobStatus.PENDING
+
+
+async def _died_with_a_segment(stage: EgressStage) -> tuple[Egress, Path]:
+    """The folder of one whose worker died when its first segment was in place."""
+    egress = await stage.start(HLS)
+    claim = await stage.claim(egress)
+    recorder = await stage.recorders.number(0)
+    recorder.says(Joined("RM_first"), Active(at(0)), segment_written(recorder, 0, 0))
+    await stage.eventually(lambda: "live/live.m3u8" in stage.objects(egress))
+    await claim.dies()
+    return egress, recorder.folder
+
+
+async def _deliver_elsewhere(stage: EgressStage, egress: Egress) -> None:
+    """By a host that went on with it."""
+    job_id, now = delivery_job_id(egress.id), stage.clock.now()
+    async with stage.database.begin() as tx:
+        await tx.jobs.add(NewJob(job_id, egress.project_id, "egress_delivery@other", {}), now)
+        job = await tx.jobs.claim(job_id, owner="other", now=now)
+        assert job is not None
+        assert await tx.jobs.complete(job_id, epoch=job.epoch, result={}, now=now)
+        await tx.commit()
 
 
 async def _age(stage: EgressStage, egress: Egress, age: timedelta) -> None:
