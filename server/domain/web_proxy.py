@@ -8,6 +8,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 _HOST = re.compile(r"[0-9A-Za-z._:%-]{1,253}")
 _PORTS = {"http": 80, "https": 443}
+# `urlsplit` leaves some of them out without a word; what is read would then be another text than what was sent.
+_NOT_IN_URLS = re.compile(r"[\s\x00-\x20\x7f-\xa0\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class ProxyAddress:
 
 def proxy_address(url: str, username: str = "", password: str = "") -> ProxyAddress:
     """`url` may hold a login, which counts where the fields are empty. Raise ValueError, the text without what is secret."""
+    if _NOT_IN_URLS.search(url):
+        raise ValueError("the proxy's url must not contain blanks, control characters or backslashes")
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         host, port = parts.hostname or "", parts.port

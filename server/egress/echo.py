@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from server.egress.stream_urls import redacted
+from server.domain.web_proxy import proxy_address
+from server.egress.stream_urls import echoed
+from server.egress.validation import is_endpoint
 
 REQUEST_NAMES: Mapping[str, str] = {
     "RoomCompositeEgressRequest": "room_composite",
@@ -35,7 +36,6 @@ _HIDDEN: Mapping[str, Mapping[str, str]] = {
     "AliOSSUpload": {"access_key": "{access_key}", "secret": "{secret}"},
     "ProxyConfig": {"username": "{username}", "password": "{password}"},
 }
-_USER = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
 
 
 def echo_of(request: Any) -> Mapping[str, Any]:
@@ -48,22 +48,35 @@ def echo_of(request: Any) -> Mapping[str, Any]:
 
 
 def hide_secrets(message: Any) -> None:
-    """In place, at any depth: what is empty stays empty."""
+    """In place, at any depth: what is empty stays empty.
+
+    Not all of it was read: an output that another one replaces, or a storage that doesn't count, may hold any text.
+    """
     name = message.DESCRIPTOR.name
     for field, placeholder in _HIDDEN.get(name, {}).items():
         if getattr(message, field):
             setattr(message, field, placeholder)
     if name == "ProxyConfig":
-        message.url = _USER.sub(r"\1", message.url)
+        message.url = _proxy_shown(message.url)
+    elif name in ("S3Upload", "AliOSSUpload") and not is_endpoint(message.endpoint):
+        message.endpoint = ""
     elif name == "StreamOutput":
-        message.urls[:] = [redacted(url) for url in message.urls]
+        message.urls[:] = [echoed(url) for url in message.urls]
     elif name == "StreamDestination":
-        message.url = redacted(message.url)
+        message.url = echoed(message.url)
     elif name == "TrackEgressRequest" and message.websocket_url:
-        message.websocket_url = redacted(message.websocket_url)
+        message.websocket_url = echoed(message.websocket_url)
     for field, value in message.ListFields():
         if field.message_type is None or field.message_type.GetOptions().map_entry:
             continue
         for inner in value if field.is_repeated else (value,):
             if isinstance(inner, Message):
                 hide_secrets(inner)
+
+
+def _proxy_shown(url: str) -> str:
+    """As it is used, but for its login; nothing of what cannot be read, in which a login may stand anywhere."""
+    try:
+        return proxy_address(url).origin if url else ""
+    except ValueError:
+        return ""

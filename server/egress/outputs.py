@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from server.domain.egress import Destination, FileOutput, ImagesOutput, Outputs, SegmentsOutput, StorageChoice
 from server.egress import stream_urls
 from server.egress.encodings import is_picture_size
-from server.egress.validation import check_proxy, check_role, enum_name, has_field, wrong
+from server.egress.validation import check_proxy, check_role, enum_name, has_field, is_endpoint, wrong
 from server.ids import new_id
 
 _FILE_TYPES = {"DEFAULT_FILETYPE": "", "MP4": "mp4", "OGG": "ogg", "MP3": "mp3"}
@@ -283,6 +283,8 @@ def _choice(message: Any, oneof: str) -> StorageChoice:
         raise wrong(place)
     if has_field(upload, "proxy") and upload.HasField("proxy"):
         check_proxy(upload.proxy)
+    if has_field(upload, "endpoint") and upload.endpoint and not is_endpoint(upload.endpoint):
+        raise wrong("endpoint")
     if kind == "s3":
         check_role(upload)
     return StorageChoice(

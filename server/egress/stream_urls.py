@@ -112,11 +112,25 @@ def in_error(url: str) -> str:
     """An address that may be of any form, so that not even its shape can be trusted to hide a key."""
     if redacted(url) != url:
         return redacted(url)
+    return _as_far_as_its_host(url)
+
+
+def echoed(url: str) -> str:
+    """An address of a request as it is shown again: `redacted`, or not even its path where it is none to stream to."""
+    try:
+        canonical(url, family(url))
+    except ServiceError:
+        return _as_far_as_its_host(url) if url else ""
+    return redacted(url)
+
+
+def _as_far_as_its_host(url: str) -> str:
     scheme, mark, rest = url.partition("://")
     if not mark or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]{0,15}", scheme):
         return _HIDDEN
     host = re.match(r"[A-Za-z0-9.:\[\]-]{0,253}", rest)
-    name = host[0] if host else ""
+    # What looks like a host may be the beginning of a login.
+    name = host[0] if host and "@" not in rest else ""
     return f"{scheme}://{name}" + ("" if name == rest else _HIDDEN)
 
 

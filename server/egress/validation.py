@@ -13,6 +13,8 @@ _LONGEST_LAYOUT = 256
 _ROLE = re.compile(r"arn:[\w-]{1,32}:(iam|sts)::[^\s:]{0,64}:role/\S{1,512}", re.ASCII)
 # Characters and length as STS takes them.
 _EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
+# The last four: a backslash, a login, a query, a fragment.
+_NOT_IN_ENDPOINTS = re.compile(r"[\s\x00-\x20\x7f-\xa0\\@?#]")
 
 
 def wrong(field: str) -> ServiceError:
@@ -44,6 +46,12 @@ def check_proxy(proxy: Any) -> None:
         raise wrong("proxy url") from None
     if address.password and not address.username:
         raise wrong("proxy username")
+
+
+def is_endpoint(text: str) -> bool:
+    """Whether an S3 or AliOSS storage may be there, with or without a scheme: nothing secret may stand in it."""
+    url = text if "://" in text else f"https://{text}"
+    return is_http(url) and not _NOT_IN_ENDPOINTS.search(url)
 
 
 def check_role(upload: Any) -> None:

@@ -98,7 +98,7 @@ def test_no_secret_of_a_request_is_shown() -> None:
     assert [one.images.s3.secret for one in outputs[:2]] == ["{secret}", "{secret}"]
     assert outputs[0].images.s3.session_token == "{session_token}"
     assert outputs[0].images.s3.assume_role_external_id == "{external_id}"
-    assert outputs[0].images.s3.proxy.url == "http://proxy"
+    assert outputs[0].images.s3.proxy.url == "http://proxy:80"
     assert outputs[0].images.s3.bucket == "b"
     assert outputs[2].segments.gcp.credentials == "{credentials}"
     assert list(outputs[3].stream.urls) == ["rtmp://h/a/{th...ey}"]
@@ -108,6 +108,59 @@ def test_no_secret_of_a_request_is_shown() -> None:
     assert info.egress.webhooks[0].signing_key == "APIname"
     quiet = shown(composite({"fileOutputs": [{"s3": {"bucket": "b"}}]}))
     assert quiet.room_composite.file_outputs[0].s3.secret == ""
+
+
+@pytest.mark.parametrize("kind", ["s3", "gcp"])
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("http://me:open@proxy:3128", "http://proxy:3128"),
+        ("me:open@proxy:3128", "http://proxy:3128"),
+        ("HTTPS://me:o@pen@[::1]/", "https://[::1]:443"),
+        ("http://proxy", "http://proxy:80"),
+        # Accepted never, but a storage that another one replaces is shown too.
+        (" http://me:open@proxy:3128", ""),
+        ("ht\ttp://me:open@proxy:3128", ""),
+        ("\x01http://me:open@proxy:3128", ""),
+        ("socks5://me:open@proxy:1080", ""),
+        ("http://me:open@proxy:port", ""),
+        ("http:/me:open@proxy", ""),
+        ("", ""),
+    ],
+)
+def test_the_login_of_a_proxy_is_not_shown(kind: str, url: str, seen: str) -> None:
+    """LK-136: however its address is written, neither in the reply nor in the row, which is not sealed."""
+    proxy = {"url": url, "username": "me", "password": "open"}
+    segments = {"filenamePrefix": "p", kind: {"bucket": "inner", "proxy": proxy}}
+    egress = egress_of(
+        "StartEgressRequest", {"roomName": "r", "template": {}, "outputs": [{"segments": segments}]}
+    )
+    assert getattr(shown(egress).egress.outputs[0].segments, kind).proxy.url == seen
+    for text in (str(egress.request), str(egress_info(egress)), repr(egress)):
+        assert "open" not in text
+        assert "o@pen" not in text
+
+
+def test_addresses_that_were_never_read_show_nothing_secret() -> None:
+    """Trap 4, trap 15: outputs and storages that do not count are shown, whatever is in them."""
+    replaced = {
+        "protocol": "RTMP",
+        "urls": [" rtmp://h/a/the-key", "rtmp://me:the-key/2@h/a/k", "http://me:the-key@h/a/the-key", "the-key", "srt://h?a"],
+    }  # fmt: skip
+    info = shown(composite({"stream": replaced, "streamOutputs": [{"urls": ["rtmp://h/a/good-key"]}]}))
+    assert list(info.room_composite.stream.urls) == [
+        "{...}",
+        "rtmp://{...}",
+        "http://{...}",
+        "{...}",
+        "srt://h{...}",
+    ]
+    inner = {"filenamePrefix": "p", "s3": {"bucket": "b", "endpoint": "https://me:the-key@minio.example"}}
+    body = {"roomName": "r", "template": {}, "outputs": [{"segments": inner}]}
+    info = shown(egress_of("StartEgressRequest", body))
+    assert info.egress.outputs[0].segments.s3.endpoint == ""
+    info = shown(composite({"fileOutputs": [{"s3": {"bucket": "b", "endpoint": "minio.example:9000/s3"}}]}))
+    assert info.room_composite.file_outputs[0].s3.endpoint == "minio.example:9000/s3"
 
 
 def test_a_websocket_is_shown_without_its_query() -> None:

@@ -443,6 +443,14 @@ def test_key_frames() -> None:
         (COMPOSITE, {"fileOutputs": [{"s3": {}}]}, "bucket"),
         (COMPOSITE, {"fileOutputs": [{"azure": {"accountName": "a"}}]}, "container_name"),
         *(
+            (COMPOSITE, {"fileOutputs": [{kind: {"bucket": "b", "endpoint": endpoint}}]}, "endpoint")
+            for kind in ("s3", "aliOSS")
+            for endpoint in (
+                "https://me:open@minio.example", "me:open@minio.example", "https://minio.example?key=open", " https://minio",
+                "ht\ttps://me:open@minio", "ftp://minio", "https://",
+            )
+        ),
+        *(
             (COMPOSITE, {"fileOutputs": [{kind: {"bucket": "b", "proxy": proxy}}]}, field)
             for kind in ("s3", "gcp")
             for proxy, field in (
@@ -450,6 +458,9 @@ def test_key_frames() -> None:
                 ({"url": "http://proxy:port"}, "proxy url"),
                 ({"url": "http://proxy/path"}, "proxy url"),
                 ({"url": "http://pro xy"}, "proxy url"),
+                ({"url": " http://me:open@proxy:3128"}, "proxy url"),
+                ({"url": "ht\ttp://me:open@proxy:3128"}, "proxy url"),
+                ({"url": "http://me:op\nen@proxy:3128"}, "proxy url"),
                 ({"username": "me", "password": "open"}, "proxy url"),
                 ({"url": "http://proxy", "password": "open"}, "proxy username"),
             )
