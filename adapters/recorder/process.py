@@ -75,7 +75,7 @@ class Recorder:
         while True:
             report = await self._next()
             if isinstance(report, Ended | Broke):
-                # Its files are whole; what is left of it is of no use.
+                # What is left of it is of no use.
                 yield report
                 await self._leave()
                 return

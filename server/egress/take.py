@@ -138,9 +138,10 @@ class Take:
             for task in tasks:
                 task.cancel()
             end, *_ = await asyncio.gather(reading, *tasks, return_exceptions=True)
-            if isinstance(end, Ended | Broke):
+            if isinstance(end, Ended):
                 _let_go(process, self._reports)
             else:
+                # Whatever broke, its threads may still write to files that are about to be read.
                 await process.kill()
 
     # --- what the recorder says

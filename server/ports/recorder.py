@@ -191,7 +191,9 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Broke:
-    """It cannot go on. `code` is B-64's word, `http_code` LiveKit's `error_code`, `retry` whether another try may help."""
+    """It cannot go on, but may still write until it is killed. `code` is B-64's word, `http_code` LiveKit's `error_code`,
+    `retry` whether another try may help.
+    """
 
     KIND: ClassVar[str] = "broke"
     code: str

@@ -152,6 +152,19 @@ async def test_a_recorder_that_gives_up_leaves_one_too(stage: EgressStage, lefto
     assert listed(stage, egress) == ["seg_00000.ts", "seg_00001.ts"]
 
 
+async def test_one_that_broke_writes_no_more_when_its_files_are_read(
+    stage: EgressStage, leftover: bytes
+) -> None:
+    """Design 7: whatever broke, other threads of it may not know yet; the next one begins when it is gone."""
+    egress = await stage.start(HLS)
+    await stage.claim(egress)
+    first = await one_segment(stage, egress)
+    (first.folder / "seg-000-00001.ts").write_bytes(leftover)
+    first.says(Broke("INTERNAL", "the recorder failed: KeyError", 500, retry=True))
+    await stage.eventually(lambda: listed(stage, egress, "live") == ["seg_00000.ts", "seg_00001.ts"])
+    assert first.killed
+
+
 async def test_one_that_cannot_be_read_costs_only_itself(stage: EgressStage) -> None:
     egress = await stage.start(HLS)
     claim = await stage.claim(egress)
