@@ -177,12 +177,13 @@ class S3Clients:
         await self._guard(url)
 
     async def get(self, config: S3Config, way: Way) -> S3Connection:
+        """Raise StorageError where botocore takes no client of such a configuration."""
         key = _same(config, way)
         async with self._lock:
             connection = self._cache.pop(key, None)
             if connection is None:
                 loop = asyncio.get_running_loop()
-                connection = await asyncio.to_thread(self._connect, config, way, loop)
+                connection = await asyncio.to_thread(self._connected, config, way, loop)
             self._cache[key] = connection
             if len(self._cache) > self.options.max_clients:
                 self._cache.popitem(last=False)
@@ -193,6 +194,24 @@ class S3Clients:
         for connection in self._cache.values():
             connection.close()
         self._cache.clear()
+
+    def _connected(self, config: S3Config, way: Way, loop: asyncio.AbstractEventLoop) -> S3Connection:
+        from botocore.exceptions import BotoCoreError, InvalidRegionError
+
+        faults = S3Faults(config.bucket)
+
+        def connect() -> S3Connection:
+            try:
+                return self._connect(config, way, loop)
+            except InvalidRegionError:
+                raise faults.error("the region is not the name of one", retryable=False) from None
+            except BotoCoreError:
+                raise
+            except ValueError:
+                # Of names that the guard resolves and botocore refuses, with the whole address in its text.
+                raise faults.error("the endpoint's address cannot be used", retryable=False) from None
+
+        return faults.run("connecting", connect)
 
     def _connect(self, config: S3Config, way: Way, loop: asyncio.AbstractEventLoop) -> S3Connection:
         import boto3

@@ -29,6 +29,7 @@ _RETRYABLE_CODES = {
 }
 # What is left passes with the machine's trouble: too many open files, a disk that does not answer.
 _LASTING_FILE_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+CLOCKS = "the clocks of this server and the storage differ too much"
 _REASONS = {
     "AccessDenied": "access denied",
     "403": "access denied",
@@ -36,7 +37,7 @@ _REASONS = {
     "SignatureDoesNotMatch": "the secret key does not match the access key",
     "NoSuchBucket": "the bucket does not exist",
     "NoSuchKey": "no such object",
-    "RequestTimeTooSkewed": "the clocks of this server and the storage differ too much",
+    "RequestTimeTooSkewed": CLOCKS,
     "SlowDown": "the storage asks to slow down",
 }
 

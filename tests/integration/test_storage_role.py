@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import traceback
 import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +27,7 @@ from server.ids import ProjectId
 from server.ports.storage import AssumeRole, ObjectStore, Proxy, StorageError, StorageTarget
 from tests.servers.moto import moto_server
 from tests.servers.s3 import S3Server
+from tests.servers.s3_faults import Fault, error, fault_proxy
 from tests.servers.web_proxy import WebProxy, web_proxy
 
 OPTIONS = S3Options(connect_timeout=2, read_timeout=5, attempts=1)
@@ -179,3 +182,83 @@ async def test_a_role_is_never_left_out(storage: Storage, cloud: Cloud) -> None:
 def test_who_is_asked(endpoint: str, sts: str | None) -> None:
     """AWS's own STS of the region, or the self-hosted storage itself."""
     assert sts_endpoint(S3Config(bucket="b", endpoint=endpoint)) == sts
+
+
+def answer(body: str, status: int = 200) -> bytes:
+    """Of whatever listens where STS is asked."""
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: text/xml\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return (head + body).encode()
+
+
+def keys_for(lasting: timedelta, *, name: str = "ASIAROLE", zone: str = "Z") -> bytes:
+    """STS's answer to AssumeRole."""
+    until = (datetime.now(UTC) + lasting).strftime("%Y-%m-%dT%H:%M:%S") + zone
+    return answer(
+        "<AssumeRoleResponse><AssumeRoleResult><Credentials>"
+        f"<AccessKeyId>{name}</AccessKeyId><SecretAccessKey>not-to-be-seen</SecretAccessKey>"
+        f"<SessionToken>token-of-{name}</SessionToken><Expiration>{until}</Expiration>"
+        "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
+    )
+
+
+PAGE = "<html><body><p>Hello<br></body></html>"
+
+
+@pytest.mark.parametrize(
+    ("reply", "says", "passes"),
+    [
+        (answer("<Other/>"), "the endpoint answers, but not as STS does", False),
+        (answer("<AssumeRoleResponse/>"), "the endpoint answers, but not as STS does", False),
+        (
+            answer("<AssumeRoleResponse><AssumeRoleResult/></AssumeRoleResponse>"),
+            "the endpoint answers, but not as STS does",
+            False,
+        ),
+        (answer(PAGE), "the endpoint answers, but not as STS does", False),
+        (answer(""), "the endpoint answers, but not as STS does", False),
+        (keys_for(timedelta(hours=1), zone="nonsense"), "the endpoint answers, but not as STS does", False),
+        (keys_for(timedelta(hours=1), name=""), "the endpoint answers, but not as STS does", False),
+        (answer(PAGE, 403), "error, HTTP 403", False),
+        (answer(PAGE, 404), "error, HTTP 404", False),
+        (answer("", 403), "error, HTTP 403", False),
+        (answer(PAGE, 407), "the proxy refuses its username and password", False),
+        (answer(PAGE, 429), "error, HTTP 429", True),
+        (answer(PAGE, 502), "HTTP 502", True),
+        (error(503, "SlowDown"), "HTTP 503", True),
+        (keys_for(-timedelta(minutes=1)), "the keys that it gave have expired", True),
+        (keys_for(-timedelta(minutes=1), zone=""), "the keys that it gave have expired", True),
+    ],
+)
+async def test_what_is_no_answer_of_sts(
+    storage: Storage, caplog: pytest.LogCaptureFixture, reply: bytes, says: str, passes: bool
+) -> None:
+    """Whatever a caller's endpoint answers, it is the role that is named, and no key."""
+    caplog.set_level(logging.DEBUG)
+    async with fault_proxy("http://127.0.0.1:1") as far:
+        far.faults.append(Fault("POST", times=9, reply=reply))
+        config = S3Config(
+            "b", endpoint=far.endpoint, access_key="AK", secret_key="a-secret-that-nobody-may-see"
+        )
+        store = await opened(storage, config, role("uploads"))
+        with pytest.raises(StorageError, match=f"^S3 bucket b: assume_role_arn: .*{says}") as refused:
+            await store.put_bytes("a.mp4", b"x", content_type="video/mp4")
+        assert far.requests == ["POST /"]
+    assert refused.value.retryable is passes
+    shown = "".join(traceback.format_exception(refused.value)) + caplog.text
+    assert "a-secret-that-nobody-may-see" not in shown
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"region": "not a region!"}, "the region is not the name of one"),
+        ({"endpoint": "http://mini\u00f6 io"}, "the endpoint's address cannot be used"),
+    ],
+)
+@pytest.mark.parametrize("arn", ["", "uploads"])
+async def test_what_makes_no_client(storage: Storage, arn: str, fields: dict[str, str], says: str) -> None:
+    """For good and in words, with and without a role."""
+    config = S3Config(**{"bucket": "b", "access_key": "AK", "secret_key": "SK", **fields})
+    with pytest.raises(StorageError, match=f"^S3 bucket b: .*{says}") as refused:
+        await opened(storage, config, role(arn) if arn else None)
+    assert not refused.value.retryable
