@@ -14,10 +14,8 @@ from collections.abc import AsyncIterator
 
 from adapters.recorder.wire import Commands, Reports
 from server.domain.egress_sources import RoomSource, RoomTracksSource, TrackSource, WebSource
-from server.ports.recorder import Broke, Finish, NewOrders, Ready, RecorderPlan, ToRecorder
+from server.ports.recorder import ORPHANED_SEC, Broke, Finish, NewOrders, Ready, RecorderPlan, ToRecorder
 
-# The worker is gone: what is open is finished within this time, or left as it is.
-_ORPHANED_SEC = 20.0
 # A process that stands still ends, so that another can go on in its place.
 _HUNG_SEC = 60
 _BEAT_SEC = 5.0
@@ -98,7 +96,7 @@ async def _beat() -> None:
 
 
 def _orphaned() -> None:
-    timer = threading.Timer(_ORPHANED_SEC, os._exit, (1,))
+    timer = threading.Timer(ORPHANED_SEC, os._exit, (1,))
     timer.daemon = True
     timer.start()
 

@@ -20,13 +20,22 @@ from server.egress.door import RoomDoor
 from server.egress.events import EgressWatcher
 from server.egress.journal import Journal, Part, PartBegun, Reported
 from server.egress.outcome import Outcome
-from server.egress.segments import adopt_segments
+from server.egress.segments import adopt_segments, until_written
 from server.egress.storage import EgressStorages
 from server.egress.take import Lost, Take, TakeEnd, TakeLimits, resumable
 from server.egress.uploads import Uploads
 from server.errors import ServiceError
 from server.ports.jobs import JobRun, JobStopped
-from server.ports.recorder import Active, Broke, Ended, RecorderDied, RecorderPlan, Recorders, WantedImages
+from server.ports.recorder import (
+    ORPHANED_SEC,
+    Active,
+    Broke,
+    Ended,
+    RecorderDied,
+    RecorderPlan,
+    Recorders,
+    WantedImages,
+)
 from server.ports.unit_of_work import Database
 
 _log = logging.getLogger(__name__)
@@ -43,7 +52,8 @@ class RestartPolicy:
     """How often a recorder is started again. Seconds.
 
     It fails after `fruitless` takes in a row without any media, or `frequent` lost recorders within `window_sec`.
-    `livekit_patience_sec`: how long a LiveKit that does not answer is waited for.
+    `livekit_patience_sec`: how long a LiveKit that does not answer is waited for; `orphan_sec` the same for a recorder
+    that still writes segments though its worker is gone.
     """
 
     fruitless: int = 6
@@ -53,6 +63,8 @@ class RestartPolicy:
     max_pause_sec: float = 4.0
     ask_sec: float = 1.0
     livekit_patience_sec: float = 120.0
+    # A busy machine may be late to end it.
+    orphan_sec: float = ORPHANED_SEC + 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,18 +170,26 @@ class Capture:
 
     async def _adopt(self, part: Part) -> None:
         """What a recorder wrote but could not tell of any more."""
+        segments = bool(self._egress.plan.outputs.segments)
+        patience = self._studio.restarts.orphan_sec
+        is_written = not segments or await until_written(self._journal.folder, part.number, patience)
         if not part.started_at and (started_at := await asyncio.to_thread(self._sidecar, part.number)):
             await self._journal.add(Reported(part.number, Active(started_at)))
             await self._books.change(lambda egress: active(egress, started_at))
-        if self._egress.plan.outputs.segments:
-            try:
-                await adopt_segments(self._journal, part.number)
-            except OSError as error:
-                # A full disk must not keep the rest from being delivered.
-                _log.error(
-                    "egress %s: what part %d left is not used: %s", self._egress.id, part.number, error
-                )
-            self._uploads.stir()
+        if segments and is_written:
+            await self._adopt_segments(part.number)
+        elif segments:
+            _log.error(
+                "egress %s: part %d is still written, its end is not used", self._egress.id, part.number
+            )
+
+    async def _adopt_segments(self, part: int) -> None:
+        try:
+            await adopt_segments(self._journal, part)
+        except OSError as error:
+            # A full disk must not keep the rest from being delivered.
+            _log.error("egress %s: what part %d left is not used: %s", self._egress.id, part, error)
+        self._uploads.stir()
 
     def _sidecar(self, part: int) -> int:
         try:

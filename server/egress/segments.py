@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import logging
 import os
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 SEGMENT = "segment"
 LIVE_WINDOW = 5
 _MAIN_AT_LEAST_SEC = 60.0
+_LOOK_SEC = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,11 +268,33 @@ def untold(journal: Journal, part: int | None = None) -> list[Path]:
     return [path for path in sorted(journal.folder.glob(named)) if path.name not in known]
 
 
+async def until_written(folder: Path, part: int, within_sec: float) -> bool:
+    """Waits for a recorder that has outlived its worker. False if it may write segments even then."""
+    deadline = time.monotonic() + within_sec
+    while await asyncio.to_thread(_is_locked, folder / f"seg-{part:03d}.lock"):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_LOOK_SEC)
+    return True
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        # It was never made or is removed again, or there are no locks here.
+        return False
+    return False
+
+
 async def adopt_segments(journal: Journal, part: int) -> None:
     """Enters into the journal what a recorder that died had written but could not tell of: the segment that was open, as
     far as it is whole, and one before it. What was measured of the part is put right by it.
 
-    Raise OSError when the disk refuses.
+    It must not write any more (`until_written`). Raise OSError when the disk refuses.
     """
     at = journal.footage.part(part).started_at
     for segment in journal.footage.segments:

@@ -14,6 +14,9 @@ from typing import ClassVar, Protocol
 from server.domain.egress import Destination, Encoding
 from server.domain.egress_sources import Source
 
+# Seconds in which a recorder ends that has lost its worker; what is open then stays as it is.
+ORPHANED_SEC = 6.0
+
 # --- in
 
 
@@ -33,6 +36,7 @@ class RecorderPlan:
     `folder` takes what it writes: `part-{part:03d}.{ext}` (crash-safe: fragmented MP4, WebM clusters, Ogg pages) beside
     a `.json` of the same name with `{"startedAt": ns}`, `seg-{part:03d}-{n:05d}.ts` (the open one grows; whole
     when it is reported), `image-{i}-{part:03d}-{n:05d}.jpeg`.
+    For as long as it may write segments it holds an exclusive `flock` on `seg-{part:03d}.lock`.
     `container` "" means no file. `segment_sec` 0 means no segments. `max_sec` 0 means no limit. With `wait_for_others`
     the first frame waits, at most that many seconds, for a first picture of everybody who is known on joining.
     `first_image` continues the numbers of earlier parts. `allow_private_urls` lifts the guard on what a page may reach.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,16 @@ async def one_segment(stage: EgressStage, egress: Egress) -> ScriptedRecorder:
     recorder.says(Joined("RM_first"), Active(at(0)), segment_written(recorder, 0, 0), Measured(7500))
     await stage.eventually(lambda: listed(stage, egress) == ["seg_00000.ts"])
     return recorder
+
+
+async def comes(stage: EgressStage, number: int) -> bool:
+    """Whether this recorder is started soon."""
+    try:
+        async with asyncio.timeout(0.3):
+            await stage.recorders.number(number)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def delivered(stage: EgressStage, egress: Egress, status: EgressStatus) -> Egress:
@@ -163,6 +176,48 @@ async def test_one_that_broke_writes_no_more_when_its_files_are_read(
     first.says(Broke("INTERNAL", "the recorder failed: KeyError", 500, retry=True))
     await stage.eventually(lambda: listed(stage, egress, "live") == ["seg_00000.ts", "seg_00001.ts"])
     assert first.killed
+
+
+async def test_a_recorder_that_outlives_its_worker_is_waited_for(stage: EgressStage, leftover: bytes) -> None:
+    """Issue section 5: it still finishes what is open, and another segment; nothing is read before it is done."""
+    egress = await stage.start(HLS)
+    claim = await stage.claim(egress)
+    first = await one_segment(stage, egress)
+    with (first.folder / "seg-000.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        half = len(leftover) // 2
+        (first.folder / "seg-000-00001.ts").write_bytes(leftover[:half])
+        await claim.dies()
+        await stage.claim(egress)
+        assert not await comes(stage, 1)
+        with (first.folder / "seg-000-00001.ts").open("ab") as file:
+            file.write(leftover[half:])
+        (first.folder / "seg-000-00002.ts").write_bytes(leftover)
+    await stage.recorders.number(1)
+    three = [f"seg_0000{number}.ts" for number in range(3)]
+    await stage.eventually(lambda: listed(stage, egress, "live") == three)
+    one, two = (stage.objects(egress)[f"live/{name}"] for name in three[1:])
+    assert one == two
+    assert leftover.startswith(one)
+
+
+async def test_one_that_never_ends_is_not_waited_for_any_longer(stage: EgressStage, leftover: bytes) -> None:
+    """What it writes is left as it is, and is in no playlist."""
+    stage.studio = replace(stage.studio, restarts=replace(stage.studio.restarts, orphan_sec=0.1))
+    stage.rework()
+    egress = await stage.start(HLS)
+    claim = await stage.claim(egress)
+    first = await one_segment(stage, egress)
+    with (first.folder / "seg-000.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (first.folder / "seg-000-00001.ts").write_bytes(leftover)
+        await claim.dies()
+        await stage.claim(egress)
+        second = await stage.recorders.number(1)
+        second.says(Joined("RM_first"), Active(at(9)), segment_written(second, 0, 9))
+        await stage.eventually(lambda: "live/seg_00001.ts" in stage.objects(egress))
+        assert (first.folder / "seg-000-00001.ts").read_bytes() == leftover
+    assert stage.objects(egress)["live/seg_00001.ts"] == b"segment 1.0"
 
 
 async def test_one_that_cannot_be_read_costs_only_itself(stage: EgressStage) -> None:

@@ -6,6 +6,8 @@ uses it as far as it goes (`server.egress.segments.adopt_segments`).
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import os
 import time
@@ -39,6 +41,7 @@ class Segments:
         report: Callable[[SegmentWritten], None],
         started_at: Callable[[], int],
     ) -> None:
+        self._lock = _Lock(folder / f"seg-{part:03d}.lock")
         self._folder = folder
         self._part = part
         self._encoders = encoders
@@ -69,8 +72,11 @@ class Segments:
             self._save()
 
     def close(self) -> None:
-        if self._muxer is not None:
-            self._cut(self._end)
+        try:
+            if self._muxer is not None:
+                self._cut(self._end)
+        finally:
+            self._lock.release()
 
     def _open(self) -> None:
         import av
@@ -125,6 +131,21 @@ class Segments:
             raise
         self.bytes_written += len(data)
         self._saved_at = time.monotonic()
+
+
+class _Lock:
+    """Tells other processes that segments of this part may still be written; it ends with this one at the latest."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("wb")
+        # Where the file system has no locks, whoever goes on cannot wait, and takes what is there.
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._file.close()
 
 
 class _Counters:

@@ -12,7 +12,7 @@ import pytest
 from adapters.recorder.program import Program
 from server.domain.mpegts import PACKET, NotTransportStream, whole_start
 from server.egress.journal import Journal, PartBegun, Reported, Segment
-from server.egress.segments import adopt_segments
+from server.egress.segments import adopt_segments, until_written
 from server.ports.recorder import Active, Measured, SegmentWritten
 from tests.integration.recorder.material import (
     FPS,
@@ -98,6 +98,18 @@ async def test_a_kill_loses_less_than_two_seconds(tmp_path: Path, after: int, se
     assert fed - kept <= 2 * FPS
     assert sum(one.duration_sec for one in segments) == pytest.approx(kept / FPS, abs=0.001)
     assert [one.duration_sec for one in segments[:-1]] == [2.0] * (len(segments) - 1)
+
+
+async def test_others_know_whether_it_still_writes(tmp_path: Path) -> None:
+    """Whoever goes on on this host waits for a recorder that has outlived its worker, and for no dead one."""
+    process = await _feeder(tmp_path, 8)
+    assert process.stdout is not None
+    await process.stdout.readline()
+    assert not await until_written(tmp_path, 0, 0.2)
+    assert await until_written(tmp_path, 1, 0.2)
+    process.kill()
+    await process.wait()
+    assert await until_written(tmp_path, 0, 0.2)
 
 
 async def test_a_full_disk_leaves_what_fits(tmp_path: Path) -> None:
