@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import re
 import traceback
 import urllib.request
 import uuid
@@ -246,6 +248,35 @@ async def test_what_is_no_answer_of_sts(
     assert refused.value.retryable is passes
     shown = "".join(traceback.format_exception(refused.value)) + caplog.text
     assert "a-secret-that-nobody-may-see" not in shown
+
+
+async def test_keys_are_renewed_before_they_end(storage: Storage) -> None:
+    """docs/livekit-egress.md: a recording may be uploaded for longer than keys of a role live."""
+    seen: list[str] = []
+
+    async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
+        if "100-continue" in head:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await reader.readexactly(int(length[1]) if length else 0)
+        found = re.search(r"Credential=(\w+)/", head)
+        seen.append(f"{head.split()[0]} {found[1] if found else ''}")
+        asked = seen.count("POST AK")
+        # botocore asks again ten minutes before the end: at once for the first keys, not for the second.
+        lasting = timedelta(minutes=1) if asked == 1 else timedelta(hours=1)
+        writer.write(keys_for(lasting, name=f"ASIA{asked}") if head.startswith("POST") else answer(""))
+        await writer.drain()
+        writer.close()
+
+    listener = await asyncio.start_server(attend, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    config = S3Config("b", endpoint=f"http://127.0.0.1:{port}", access_key="AK", secret_key="SK")
+    store = await opened(storage, config, role("uploads"))
+    for key in ("a.mp4", "b.mp4", "c.mp4"):
+        await store.put_bytes(key, b"x", content_type="video/mp4")
+    listener.close()
+    assert seen == ["POST AK", "PUT ASIA1", "POST AK", "PUT ASIA2", "PUT ASIA2"]
 
 
 @pytest.mark.parametrize(
