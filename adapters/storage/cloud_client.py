@@ -174,10 +174,12 @@ async def _proxy_url(cloud: GcsBucket, guard: Guard | None, place: str) -> str:
     proxy = read_proxy(cloud.proxy, place=place)
     if proxy is None:
         return ""
+    if proxy.scheme != "http":
+        # Its certificate needs its name, which obstore resolves anew for each connection without asking the guard.
+        raise _WrongPlace("proxy url: it must start with http:// where the storage is GCP")
     if guard is not None:
         addresses = await addresses_of(proxy, guard, place=place)
-        # A proxy with a certificate keeps its name: nothing else than its owner can answer under it.
-        if addresses and proxy.scheme == "http":
+        if addresses:
             proxy = replace(proxy, host=addresses[0])
     return proxy.with_login
 

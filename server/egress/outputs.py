@@ -282,7 +282,7 @@ def _choice(message: Any, oneof: str) -> StorageChoice:
     if not getattr(upload, place):
         raise wrong(place)
     if has_field(upload, "proxy") and upload.HasField("proxy"):
-        check_proxy(upload.proxy)
+        check_proxy(upload.proxy, encrypted=kind == "s3")
     if has_field(upload, "endpoint") and upload.endpoint and not is_endpoint(upload.endpoint):
         raise wrong("endpoint")
     if kind == "s3":

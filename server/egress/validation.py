@@ -34,8 +34,8 @@ def check_layout(layout: str) -> None:
         raise wrong("layout")
 
 
-def check_proxy(proxy: Any) -> None:
-    """A `ProxyConfig` (LK-134 … LK-136): `http://` or `https://`, and a login only for somewhere."""
+def check_proxy(proxy: Any, *, encrypted: bool) -> None:
+    """A `ProxyConfig` (LK-134 … LK-136): `http://`, or `https://` where `encrypted`, and a login only for somewhere."""
     if not proxy.url:
         if proxy.username or proxy.password:
             raise wrong("proxy url")
@@ -44,6 +44,8 @@ def check_proxy(proxy: Any) -> None:
         address = proxy_address(proxy.url, proxy.username, proxy.password)
     except ValueError:
         raise wrong("proxy url") from None
+    if address.scheme == "https" and not encrypted:
+        raise wrong("proxy url (must start with http:// for gcp)")
     if address.password and not address.username:
         raise wrong("proxy username")
 

@@ -278,6 +278,14 @@ def test_a_role_for_a_bucket() -> None:
     assert "open" not in repr(found)
 
 
+def test_a_proxy_with_a_certificate_is_for_s3() -> None:
+    """LK-134: for GCP nothing could keep its name from leading into our network later."""
+    storage = {"bucket": "b", "proxy": {"url": "https://proxy:3128"}}
+    assert composite(fileOutputs=[{"s3": storage}]).secrets.storages[0].backend == "s3"
+    body = {"roomName": "r", "fileOutputs": [{"gcp": storage}]}
+    assert field_of(COMPOSITE, body) == "proxy url (must start with http:// for gcp)"
+
+
 def test_storage_of_start_egress() -> None:
     """Of the output, else of the request; what stands inside segments does not count (trap 15)."""
     body = {
