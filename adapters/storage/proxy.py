@@ -9,6 +9,8 @@ from server.domain.web_proxy import ProxyAddress, proxy_address
 from server.errors import ServiceError
 from server.ports.storage import Proxy, StorageError
 
+# One text for blocked and unknown hosts: the difference would map our network for the caller.
+PROXY_ADDRESS = "the proxy's address is not allowed or cannot be reached"
 PROXY_LOGIN = "the proxy refuses its username and password"
 
 Guard = Callable[[str], Awaitable[Sequence[str] | None]]
@@ -35,15 +37,13 @@ def read_proxy(proxy: Proxy | None, *, place: str) -> ProxyAddress | None:
 async def addresses_of(proxy: ProxyAddress, guard: Guard, *, place: str) -> Sequence[str] | None:
     """To connect to; None for no restriction. Raise StorageError.
 
-    One text for blocked and unknown hosts: the difference would map our network for the caller. A name may be found
-    later, an address does not change.
+    A name may be found later, an address does not change.
     """
     try:
         return await guard(proxy.origin)
     except (ServiceError, ValueError, OSError) as error:
         passing = isinstance(error, OSError) and not _is_address(proxy.host)
-        text = f"{place}: the proxy's address is not allowed or cannot be reached"
-        raise StorageError(text, retryable=passing) from None
+        raise StorageError(f"{place}: {PROXY_ADDRESS}", retryable=passing) from None
 
 
 def _is_address(host: str) -> bool:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import TypeVar
 
-from adapters.storage.proxy import PROXY_LOGIN
-from adapters.storage.s3_session import EndpointRefused, ProxyRefused
+from adapters.storage.proxy import PROXY_ADDRESS, PROXY_LOGIN
+from adapters.storage.s3_session import EndpointRefused, ProxyNotFound, ProxyRefused
 from server.ports.storage import StorageError
 
 _T = TypeVar("_T")
@@ -104,7 +104,10 @@ class S3Faults:
         """For a proxy that is not there or does not open a tunnel, by what urllib3 says."""
         from urllib3.exceptions import SSLError
 
-        if isinstance(getattr(told, "original_error", None), SSLError):
+        cause = getattr(told, "original_error", None)
+        if isinstance(cause, ProxyNotFound):
+            return self.error(f"{what}: {PROXY_ADDRESS}", retryable=True)
+        if isinstance(cause, SSLError):
             return self.error(f"{what}: the proxy's certificate is not valid", retryable=False)
         found = re.search(r"Tunnel connection failed: (\d{3})\b", str(told))
         if found is None:

@@ -28,6 +28,10 @@ class ProxyRefused(EndpointRefused):
     """It was the proxy's."""
 
 
+class ProxyNotFound(OSError):
+    """The guard gave no address of the proxy's: it is blocked now, or unknown. botocore tries it again like any OSError."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
     """Times in seconds; `ca_bundle` is a PEM file."""
@@ -107,6 +111,8 @@ class _Dialler:
             return self.ask(self.proxy.origin)
         except EndpointRefused as refusal:
             raise ProxyRefused("proxy refused") from refusal
+        except OSError as refusal:
+            raise ProxyNotFound("no address of the proxy") from refusal
 
 
 def _pools(dialler: _Dialler) -> dict[str, Any]:

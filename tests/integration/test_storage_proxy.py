@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from adapters.http.netguard import NetGuard, Purpose
+from adapters.http.target import BadUrl
 from adapters.storage.local import LocalObjects
 from adapters.storage.proxy import Guard
 from adapters.storage.s3_client import S3Options
@@ -244,10 +245,34 @@ async def test_a_proxy_inside_our_network_is_refused(opening: Opening, proxy: We
     assert proxy.requests == []
 
 
+@pytest.mark.parametrize("encrypted", [False, True])
 async def test_the_guard_is_asked_again_for_each_connection(
-    opening: Opening, proxy: WebProxy, s3: S3Server
+    opening: Opening, proxy: WebProxy, request: pytest.FixtureRequest, *, encrypted: bool
 ) -> None:
-    """A proxy's name that leads elsewhere a moment later leads nowhere."""
+    """A proxy's name that leads elsewhere a moment later leads nowhere; it may lead back, so it is tried again."""
+    server: S3Server = request.getfixturevalue("tls_s3" if encrypted else "s3")
+    found = ["8.8.8.8"]
+
+    async def lookup(host: str) -> Sequence[str]:
+        return found if host == "proxy.example" else ["8.8.4.4"]
+
+    net = NetGuard(lookup=lookup)
+
+    async def guard(url: str) -> Sequence[str]:
+        return (await net.resolve(url, Purpose.STORAGE)).addresses
+
+    bucket = server.new_bucket()
+    store = await opening(behind(server, bucket), at(proxy), guard=guard, options=options_of(server))
+    found[:] = ["127.0.0.1"]
+    said = "upload: the proxy's address is not allowed or cannot be reached"
+    with pytest.raises(StorageError, match=said) as refused:
+        await store.put_bytes("a.mp4", b"x", content_type="video/mp4")
+    assert refused.value.retryable
+    assert proxy.requests == []
+
+
+async def test_a_guard_that_refuses_for_good(opening: Opening, proxy: WebProxy, s3: S3Server) -> None:
+    """What can never be reached is not tried again."""
     answers = iter([["127.0.0.1"]])
 
     async def guard(url: str) -> Sequence[str]:
@@ -255,7 +280,7 @@ async def test_the_guard_is_asked_again_for_each_connection(
             return [NOWHERE]
         found = next(answers, None)
         if found is None:
-            raise ValueError("private")
+            raise BadUrl("must use one of the ports 80, 443")
         return found
 
     store = await opening(behind(s3, s3.new_bucket()), at(proxy), guard=guard)
