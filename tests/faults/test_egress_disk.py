@@ -15,7 +15,7 @@ from server.egress.take import TakeLimits
 from tests.conftest import Eventually
 from tests.contract.egress_script import at
 from tests.contract.egress_stage import EgressStage
-from tests.faults.disks import fill
+from tests.faults.disks import fill, shrink
 
 pytestmark = [
     pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
@@ -81,7 +81,7 @@ async def test_a_disk_that_is_suddenly_full_needs_no_warning(stage: EgressStage,
     claim = await stage.claim(egress)
     (await stage.recorders.number(0)).records(3, at=at(0))
     await stage.becomes(egress, EgressStatus.ACTIVE)
-    fill(small_disk, leave=MIB)
+    shrink(small_disk, leave=MIB)
     await claim.ends()
     await stage.deliver()
     await stage.becomes(egress, EgressStatus.LIMIT_REACHED)
