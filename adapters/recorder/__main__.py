@@ -16,6 +16,8 @@ from adapters.recorder.wire import Commands, Reports
 from server.domain.egress_sources import RoomSource, RoomTracksSource, TrackSource, WebSource
 from server.ports.recorder import ORPHANED_SEC, Broke, Finish, NewOrders, Ready, RecorderPlan, ToRecorder
 
+# The worker is gone: what is open is finished within this time, or left as it is.
+_ENDED_SEC = 20.0
 # A process that stands still ends, so that another can go on in its place.
 _HUNG_SEC = 60
 _BEAT_SEC = 5.0
@@ -96,9 +98,22 @@ async def _beat() -> None:
 
 
 def _orphaned() -> None:
-    timer = threading.Timer(ORPHANED_SEC, os._exit, (1,))
-    timer.daemon = True
-    timer.start()
+    for seconds, action in ((ORPHANED_SEC, _give_up_segments), (_ENDED_SEC, _leave)):
+        timer = threading.Timer(seconds, action)
+        timer.daemon = True
+        timer.start()
+
+
+def _give_up_segments() -> None:
+    """Another recorder waits for them. What else is to be ended, as a browser, may take longer."""
+    from adapters.recorder.outputs.segments import are_open
+
+    if are_open():
+        _leave()
+
+
+def _leave() -> None:
+    os._exit(1)
 
 
 if __name__ == "__main__":

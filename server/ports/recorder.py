@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 from server.domain.egress import Destination, Encoding
 from server.domain.egress_sources import Source
 
-# Seconds in which a recorder ends that has lost its worker; what is open then stays as it is.
+# Seconds for which a recorder that has lost its worker may still write segments; what is open then stays as it is.
 ORPHANED_SEC = 6.0
 
 # --- in

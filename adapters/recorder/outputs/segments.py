@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from adapters.recorder.encoders import Encoded, Encoders, add_streams, packet_for
 from adapters.recorder.outputs.part_file import SYNC_SEC
@@ -133,10 +133,18 @@ class Segments:
         self._saved_at = time.monotonic()
 
 
+def are_open() -> bool:
+    """Whether this process may still write segments. From any thread."""
+    return bool(_Lock.held)
+
+
 class _Lock:
     """Tells other processes that segments of this part may still be written; it ends with this one at the latest."""
 
+    held: ClassVar[set[Path]] = set()
+
     def __init__(self, path: Path) -> None:
+        self.held.add(path)
         self._path = path
         self._file = path.open("wb")
         # Where the file system has no locks, whoever goes on cannot wait, and takes what is there.
@@ -146,6 +154,7 @@ class _Lock:
     def release(self) -> None:
         self._path.unlink(missing_ok=True)
         self._file.close()
+        self.held.discard(self._path)
 
 
 class _Counters:

@@ -12,7 +12,8 @@ import pytest
 
 from adapters.recorder.process import Recorder, RecorderPool
 from server.domain.egress_sources import WebSource
-from server.ports.recorder import Broke, Ended, Finish, NewOrders, RecorderDied
+from server.egress.segments import until_written
+from server.ports.recorder import ORPHANED_SEC, Active, Broke, Ended, Finish, NewOrders, RecorderDied
 from tests.conftest import Eventually
 from tests.integration.recorder.stage import Footage, plan_for, recording
 from tests.people import People, Person
@@ -125,6 +126,25 @@ async def test_the_end_of_its_orders_finishes_the_file(
         assert (await run.hears(Ended)).media
         await run.recorder._process.wait()
     assert len(Footage.read(tmp_path / "part-000.mp4").lumas) > 20
+
+
+async def test_one_that_cannot_finish_its_segments_leaves_them(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """Its worker is gone and the disk takes nothing: whoever goes on does not wait for long."""
+    await people.join(Person("ann"), room)
+    # Whoever opens it for writing waits for a reader.
+    os.mkfifo(tmp_path / "seg-000-00000.ts")
+    plan = plan_for(livekit, room, tmp_path, container="", segment_sec=4)
+    async with recording(pool, plan) as run:
+        await run.hears(Active)
+        stdin = run.recorder._process.stdin
+        assert stdin is not None
+        stdin.close()
+        assert not await until_written(tmp_path, 0, 0.1)
+        assert await until_written(tmp_path, 0, ORPHANED_SEC + 4)
+        assert await run.recorder._process.wait() == 1
+    assert not run.all(Ended)
 
 
 async def test_killing_it_takes_what_it_started_along(eventually: Eventually) -> None:
