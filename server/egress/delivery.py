@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import secrets
@@ -34,11 +35,12 @@ from server.egress.manifest import (
 )
 from server.egress.names import image_names, segment_names
 from server.egress.outcome import Outcome, concluded, recording_after
+from server.egress.segments import adopt_segments, until_written, untold
 from server.egress.storage import EgressStorages, OpenStorage
 from server.egress.uploads import Uploads, known_facts
 from server.errors import Code, ServiceError
 from server.ports.jobs import JobRun, JobStopped, OwnershipLost, RetryLater
-from server.ports.recorder import Join, RecordingMuxer
+from server.ports.recorder import Ended, Join, RecordingMuxer
 from server.ports.storage import StorageError
 from server.ports.unit_of_work import Database, UnitOfWork
 
@@ -221,6 +223,8 @@ class _Delivery:
             )
         self._objects, self._keys = [], []
         outputs = self._egress.plan.outputs
+        if outputs.segments:
+            await self._adopt()
         try:
             files = (
                 await finish_files(self._egress, self._journal, self._shipping.muxer) if outputs.files else []
@@ -240,6 +244,24 @@ class _Delivery:
         location = await self._put_manifests(stored, backup=backup)
         results = replace(results, manifest_location=location)
         return await self._conclude(self._outcome, results, stored)
+
+    async def _adopt(self) -> None:
+        """What could not be entered into the journal while the disk was full: streams and recorders are gone now.
+
+        Raise OSError when it still is; what cannot be read costs only itself.
+        """
+        for part in self._journal.footage.parts:
+            if isinstance(part.end, Ended) and not untold(self._journal, part.number):
+                continue
+            try:
+                if part.started_at and await until_written(self._journal.folder, part.number, 0):
+                    await adopt_segments(self._journal, part.number)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                _log.error(
+                    "egress %s: what part %d left is not used: %s", self._egress.id, part.number, error
+                )
 
     async def fail(self, failing: Failing) -> Mapping[str, Any]:
         """For good: nothing is removed from the disk."""

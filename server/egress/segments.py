@@ -294,8 +294,11 @@ async def adopt_segments(journal: Journal, part: int) -> None:
     """Enters into the journal what a recorder that died had written but could not tell of: the segment that was open, as
     far as it is whole, and one before it. What was measured of the part is put right by it.
 
-    It must not write any more (`until_written`). Raise OSError when the disk refuses.
+    It must not write any more (`until_written`). Once segments of a later part are known, it is too late for it. Raise
+    OSError when the disk refuses.
     """
+    if any(segment.part > part for segment in journal.footage.segments):
+        return
     at = journal.footage.part(part).started_at
     for segment in journal.footage.segments:
         if segment.part == part:

@@ -13,6 +13,7 @@ import pytest
 
 from adapters.db.unit_of_work import SqlDatabase
 from server.domain.egress import Egress, EgressStatus
+from server.egress.journal import JOURNAL_NAME
 from server.ports.recorder import Active, Broke, Joined, Measured
 from tests.conftest import Eventually
 from tests.contract.egress_samples import HLS, segment_written
@@ -220,16 +221,36 @@ async def test_one_that_never_ends_is_not_waited_for_any_longer(stage: EgressSta
     assert stage.objects(egress)["live/seg_00001.ts"] == b"segment 1.0"
 
 
-async def test_one_that_cannot_be_read_costs_only_itself(stage: EgressStage) -> None:
+async def test_what_did_not_fit_into_the_journal_is_delivered(stage: EgressStage, leftover: bytes) -> None:
+    """Design 7: the disk that refused has room again when everything else is over."""
+    egress = await stage.start(HLS)
+    claim = await stage.claim(egress)
+    first = await one_segment(stage, egress)
+    (first.folder / "seg-000-00001.ts").write_bytes(leftover)
+    journal = first.folder / JOURNAL_NAME
+    kept = journal.rename(first.folder / "kept")
+    journal.symlink_to("/dev/full")
+    first.says(Broke("STORAGE_UPLOAD_FAILED", "could not record: no space left", 500))
+    await claim.ends()
+    kept.replace(journal)
+    assert listed(stage, egress) == ["seg_00000.ts"]
+    done = await delivered(stage, egress, EgressStatus.LIMIT_REACHED)
+    assert listed(stage, egress) == ["seg_00000.ts", "seg_00001.ts"]
+    assert done.results.segments[0].segment_count == 2
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_one_that_cannot_be_read_costs_only_itself(stage: EgressStage, *, goes_on: bool) -> None:
     egress = await stage.start(HLS)
     claim = await stage.claim(egress)
     first = await one_segment(stage, egress)
     (first.folder / "seg-000-00001.ts").mkdir()
     first.dies()
     second = await stage.recorders.number(1)
-    second.says(Joined("RM_first"), Active(at(9)), segment_written(second, 0, 9))
-    await stage.eventually(lambda: "live/seg_00001.ts" in stage.objects(egress))
+    if goes_on:
+        second.says(Joined("RM_first"), Active(at(9)), segment_written(second, 0, 9))
+        await stage.eventually(lambda: "live/seg_00001.ts" in stage.objects(egress))
     await stage.stop(egress)
     await claim.ends()
     await delivered(stage, egress, EgressStatus.COMPLETE)
-    assert lengths(stage, egress) == [4.0, 4.0]
+    assert lengths(stage, egress) == [4.0] * (2 if goes_on else 1)
