@@ -108,24 +108,14 @@ class EgressStage:
     )
 
     async def open(self) -> EgressStage:
-        now = self.clock.now()
-        async with self.database.begin() as tx:
-            await tx.projects.add(Project(PROJECT, "Test", now))
-            names = ("*", "egress_ended", "recording_started", "recording_finished")
-            await tx.webhooks.add(
-                WebhookEndpoint(new_id("wh"), PROJECT, "https://example.com/", names, (), True, now, now)
-            )
-            await tx.commit()
-        outbox = OutboxRecorder(lambda: None)
-        signer = CapabilitySigner([b"key"])
-        local = LocalObjects(
-            self.files / "objects", public_url="http://127.0.0.1", signer=signer, clock=self.clock
-        )
-        self.storage = Storage(local, guard=_unguarded, options=self.s3_options, cloud=self.cloud_options)
+        await self._add_project()
+        self._folder = self.files / "egress"
+        self._outbox = OutboxRecorder(lambda: None)
+        self._watchers = (EgressEvents(self._outbox, self.clock),)
         policy = self.policy or StoragePolicy(None, True, PROJECT, self.backup)
+        self.storage = self._opened_storage()
         storages = EgressStorages(self.database, self.storage, policy)
-        self.engine = LeaseJobEngine(self.database, outbox, self.clock, _NoFeed())
-        watchers = (EgressEvents(outbox, self.clock),)
+        self.engine = LeaseJobEngine(self.database, self._outbox, self.clock, _NoFeed())
         self.control = EgressControl(
             self.database,
             self.engine,
@@ -134,40 +124,60 @@ class EgressStage:
             self.board,
             self.clock,
             self.capacity,
-            watchers=watchers,
+            watchers=self._watchers,
         )
-        self.abandoned = AbandonedSweep(self.database, watchers, self.clock)
-        folder = self.files / "egress"
-        restarts = RestartPolicy(first_pause_sec=0.01, max_pause_sec=0.05, ask_sec=0.02)
-        self.studio = Studio(
+        self.abandoned = AbandonedSweep(self.database, self._watchers, self.clock)
+        self.studio = self._opened_studio(storages)
+        self.delivering = DeliveryHandler(self._shipping(storages))
+        self.capturing = EgressHandler(self.studio, self.engine, self.delivering.kind)
+        self.sweep = EgressSweep(self.database, self._folder, self.delivering.kind)
+        self._settlement = Settlement(self._outbox, self.clock, AttemptPolicy())
+        self._claims: list[Claim] = []
+        return self
+
+    async def _add_project(self) -> None:
+        """With one webhook that hears of everything."""
+        now = self.clock.now()
+        names = ("*", "egress_ended", "recording_started", "recording_finished")
+        async with self.database.begin() as tx:
+            await tx.projects.add(Project(PROJECT, "Test", now))
+            await tx.webhooks.add(
+                WebhookEndpoint(new_id("wh"), PROJECT, "https://example.com/", names, (), True, now, now)
+            )
+            await tx.commit()
+
+    def _opened_storage(self) -> Storage:
+        signer = CapabilitySigner([b"key"])
+        local = LocalObjects(
+            self.files / "objects", public_url="http://127.0.0.1", signer=signer, clock=self.clock
+        )
+        return Storage(local, guard=_unguarded, options=self.s3_options, cloud=self.cloud_options)
+
+    def _opened_studio(self, storages: EgressStorages) -> Studio:
+        return Studio(
             database=self.database,
             recorders=self.recorders,
             door=RoomDoor(self.rooms, self.rooms, self.clock),
             board=self.board,
             storages=storages,
-            watchers=watchers,
+            watchers=self._watchers,
             clock=self.clock,
-            folder=folder,
+            folder=self._folder,
             limits=self.limits,
-            restarts=restarts,
+            restarts=RestartPolicy(first_pause_sec=0.01, max_pause_sec=0.05, ask_sec=0.02),
         )
-        self.delivering = DeliveryHandler(
-            Shipping(
-                database=self.database,
-                storages=storages,
-                muxer=self.muxer,
-                watchers=watchers,
-                clock=self.clock,
-                folder=folder,
-                policy=DeliveryPolicy(first_pause_sec=0.01, max_pause_sec=0.02, backup_after=2),
-                versions={"baxcloud": "1"},
-            )
+
+    def _shipping(self, storages: EgressStorages) -> Shipping:
+        return Shipping(
+            database=self.database,
+            storages=storages,
+            muxer=self.muxer,
+            watchers=self._watchers,
+            clock=self.clock,
+            folder=self._folder,
+            policy=DeliveryPolicy(first_pause_sec=0.01, max_pause_sec=0.02, backup_after=2),
+            versions={"baxcloud": "1"},
         )
-        self.capturing = EgressHandler(self.studio, self.engine, self.delivering.kind)
-        self.sweep = EgressSweep(self.database, folder, self.delivering.kind)
-        self._settlement = Settlement(outbox, self.clock, AttemptPolicy())
-        self._claims: list[Claim] = []
-        return self
 
     async def close(self) -> None:
         for claim in self._claims:

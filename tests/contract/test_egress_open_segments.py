@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,10 @@ from server.ports.recorder import Active, Broke, Joined, Measured
 from tests.conftest import Eventually
 from tests.contract.egress_samples import HLS, segment_written
 from tests.contract.egress_script import ScriptedRecorder, at
-from tests.contract.egress_stage import EgressStage
+from tests.contract.egress_stage import Claim, EgressStage
 from tests.media import Clip, ClipFactory
+
+MANIFEST = "live/index.manifest.json"
 
 
 @pytest.fixture
@@ -70,6 +73,21 @@ async def delivered(stage: EgressStage, egress: Egress, status: EgressStatus) ->
     return await stage.becomes(egress, status)
 
 
+async def goes_on(stage: EgressStage, egress: Egress, claim: Claim, number: int) -> Egress:
+    """The next recorder makes the segment of this number, four seconds; then it is stopped and delivered."""
+    second = await stage.recorders.number(1)
+    second.says(Joined("RM_first"), Active(at(9)), segment_written(second, 0, 9), Measured(4000))
+    await stage.eventually(lambda: f"live/seg_0000{number}.ts" in stage.objects(egress))
+    await stage.stop(egress)
+    await claim.ends()
+    return await delivered(stage, egress, EgressStatus.COMPLETE)
+
+
+def manifest_of(stage: EgressStage, egress: Egress) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(stage.objects(egress)[MANIFEST])
+    return found
+
+
 async def test_it_is_played_before_the_next_recorder_has_anything(
     stage: EgressStage, leftover: bytes
 ) -> None:
@@ -82,12 +100,7 @@ async def test_it_is_played_before_the_next_recorder_has_anything(
     (first.folder / "seg-000-00001.ts").write_bytes(leftover)
     first.dies()
     await stage.eventually(lambda: listed(stage, egress, "live") == ["seg_00000.ts", "seg_00001.ts"])
-    second = await stage.recorders.number(1)
-    second.says(Joined("RM_first"), Active(at(9)), segment_written(second, 0, 9), Measured(4000))
-    await stage.eventually(lambda: "live/seg_00002.ts" in stage.objects(egress))
-    await stage.stop(egress)
-    await claim.ends()
-    done = await delivered(stage, egress, EgressStatus.COMPLETE)
+    done = await goes_on(stage, egress, claim, 2)
 
     assert listed(stage, egress) == [f"seg_0000{number}.ts" for number in range(3)]
     four, kept, last = lengths(stage, egress)
@@ -95,24 +108,25 @@ async def test_it_is_played_before_the_next_recorder_has_anything(
     assert 1.8 < kept <= 2.0
     assert playlist(stage, egress)[-5] == "#EXT-X-DISCONTINUITY"
     assert playlist(stage, egress).count("#EXT-X-DISCONTINUITY") == 1
-    assert (
-        stage.objects(egress)["live/seg_00001.ts"]
-        == leftover[: len(stage.objects(egress)["live/seg_00001.ts"])]
-    )
+    assert leftover.startswith(stage.objects(egress)["live/seg_00001.ts"])
     assert stored.stat() == before
     assert done.results.segments[0].segment_count == 3
-    manifest = json.loads(stage.objects(egress)["live/index.manifest.json"])
-    assert manifest["gaps"] == [
-        {
-            "startMs": round(4000 + kept * 1000),
-            "durationMs": round(5000 - kept * 1000),
-            "reason": "RECORDER_LOST",
-        }
-    ]
-    assert manifest["durationMs"] == round(8000 + kept * 1000)
-    assert {one["key"] for one in manifest["objects"]} == set(stage.objects(egress)) - {
-        "live/index.manifest.json"
-    }
+
+
+async def test_the_manifest_counts_what_is_left_of_it(stage: EgressStage, leftover: bytes) -> None:
+    """Section 13: the gap begins where it ends, and it is one of the objects."""
+    egress = await stage.start(HLS)
+    claim = await stage.claim(egress)
+    first = await one_segment(stage, egress)
+    (first.folder / "seg-000-00001.ts").write_bytes(leftover)
+    first.dies()
+    await goes_on(stage, egress, claim, 2)
+    kept_ms = lengths(stage, egress)[1] * 1000
+    manifest = manifest_of(stage, egress)
+    gap = {"startMs": round(4000 + kept_ms), "durationMs": round(5000 - kept_ms), "reason": "RECORDER_LOST"}
+    assert manifest["gaps"] == [gap]
+    assert manifest["durationMs"] == round(8000 + kept_ms)
+    assert {one["key"] for one in manifest["objects"]} == set(stage.objects(egress)) - {MANIFEST}
 
 
 @pytest.mark.parametrize("left", [b"", b"G" * 500, bytes(4096)], ids=["empty", "noise", "zeros"])
@@ -123,17 +137,13 @@ async def test_nothing_is_made_of_nothing(stage: EgressStage, left: bytes) -> No
     first = await one_segment(stage, egress)
     (first.folder / "seg-000-00001.ts").write_bytes(left)
     first.dies()
-    second = await stage.recorders.number(1)
+    await stage.recorders.number(1)
     assert not (first.folder / "seg-000-00001.ts").exists()
-    second.says(Joined("RM_first"), Active(at(9)), segment_written(second, 0, 9), Measured(4000))
-    await stage.eventually(lambda: "live/seg_00001.ts" in stage.objects(egress))
-    await stage.stop(egress)
-    await claim.ends()
-    await delivered(stage, egress, EgressStatus.COMPLETE)
+    await goes_on(stage, egress, claim, 1)
     assert listed(stage, egress) == ["seg_00000.ts", "seg_00001.ts"]
     assert lengths(stage, egress) == [4.0, 4.0]
-    manifest = json.loads(stage.objects(egress)["live/index.manifest.json"])
-    assert manifest["gaps"] == [{"startMs": 4000, "durationMs": 5000, "reason": "RECORDER_LOST"}]
+    gaps = manifest_of(stage, egress)["gaps"]
+    assert gaps == [{"startMs": 4000, "durationMs": 5000, "reason": "RECORDER_LOST"}]
 
 
 async def test_without_another_recorder_it_ends_the_playlist(stage: EgressStage, leftover: bytes) -> None:
