@@ -118,7 +118,7 @@ def behind(proxy: FaultProxy) -> CloudOptions:
     ],
 )
 async def test_a_place_that_cannot_be(tmp_path: Path, place: AzureContainer | GcsBucket, words: str) -> None:
-    """LK-104 … LK-109: refused for good before anything is sent, with what is wrong and no secret."""
+    """LK-104, LK-105, LK-106, LK-107, LK-108, LK-109: refused for good before anything is sent, with what is wrong and no secret."""
     with pytest.raises(StorageError, match=words) as refused:
         await opened(tmp_path, place)
     assert not refused.value.retryable
@@ -315,7 +315,7 @@ async def test_gcp_addresses_are_signed_for_a_week_at_most(tmp_path: Path) -> No
 
 
 async def test_gcp_through_a_proxy(tmp_path: Path, gcs: GcsLike) -> None:
-    """LK-106, LK-134 … LK-136: its address is vetted, its password is sent to it and shown nowhere."""
+    """LK-106, LK-134, LK-135, LK-136: its address is vetted, its password is sent to it and shown nowhere."""
     seen: list[bytes] = []
     asked: list[str] = []
 

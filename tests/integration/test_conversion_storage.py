@@ -47,7 +47,10 @@ def keys_in(server: S3Server, bucket: str) -> list[str]:
 
 
 async def test_a_requests_bucket_takes_everything(stage: Stage, clips: ClipFactory, s3: S3Server) -> None:
-    """GN-11 (b), GN-12, VC-14 … VC-20, VC-66: prefix, CDN addresses only, no secret anywhere."""
+    """Prefix, CDN addresses only, no secret anywhere.
+
+    GN-11 (b), GN-12, VC-14, VC-16, VC-17, VC-18, VC-19, VC-20, VC-66.
+    """
     sink = await stage.listen()
     bucket = s3.new_bucket()
     config = request_config(s3, bucket, prefix="/videos/my video", cdn_url="https://cdn.example.com/")

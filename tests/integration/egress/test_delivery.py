@@ -134,7 +134,7 @@ async def test_a_requests_own_bucket(stage: EgressStage, s3: S3Server) -> None:
 
 
 async def test_objects_carry_what_was_asked_for(stage: EgressStage, s3: S3Server) -> None:
-    """LK-100 … LK-102: metadata, tags, and how browsers take it; LiveKit's default is `inline`."""
+    """LK-101, LK-102: metadata, tags, and how browsers take it; LiveKit's default is `inline`."""
     bucket = s3.new_bucket()
     wanted = choice(s3, bucket)
     extra = {"metadata": {"meeting": "weekly"}, "tagging": "team=red&keep=1"}
@@ -147,6 +147,23 @@ async def test_objects_carry_what_was_asked_for(stage: EgressStage, s3: S3Server
     assert head["ContentType"] == "video/mp4"
     tags = client.get_object_tagging(Bucket=bucket, Key="calls/my-live-room.mp4")["TagSet"]
     assert {tag["Key"]: tag["Value"] for tag in tags} == {"team": "red", "keep": "1"}
+
+
+@pytest.mark.parametrize("path_style", [True, False])
+async def test_the_bucket_in_the_path_or_in_the_host(
+    stage: EgressStage, s3: S3Server, *, path_style: bool
+) -> None:
+    """LK-100: told as the caller's clients must ask for it; the server itself asks by path wherever it is not AWS."""
+    bucket = s3.new_bucket()
+    wanted = choice(s3, bucket)
+    own = {"force_path_style": path_style}
+    egress = await captured(stage, replace(wanted, config=wanted.config | own))  # type: ignore[operator]
+    await stage.deliver()
+    done = await stage.becomes(egress, EgressStatus.COMPLETE)
+    host = s3.endpoint.removeprefix("http://")
+    place = f"http://{host}/{bucket}" if path_style else f"https://{bucket}.{host}"
+    assert done.results.files[0].location == f"{place}/calls/my-live-room.mp4"
+    assert read(s3, bucket)["calls/my-live-room.mp4"] == b"media"
 
 
 async def test_an_outage_only_delays_it(stage: EgressStage, s3: S3Server, proxy: FaultProxy) -> None:
@@ -276,7 +293,7 @@ async def test_a_requests_own_cloud(
     eventually: Eventually,
     start: Callable[[Path], AbstractContextManager[Azurite | GcsLike]],
 ) -> None:
-    """B-92, LK-104 … LK-109: whole at its place, then gone from the disk; LiveKit's manifest lies beside it."""
+    """B-92, LK-104, LK-105, LK-107, LK-108, LK-109: whole at its place, then gone from the disk; LiveKit's manifest lies beside it."""
     (tmp_path / "server").mkdir()
     with start(tmp_path / "server") as server:
         bucket = server.new_bucket()
@@ -309,7 +326,7 @@ def cloud_choice(server: Azurite | GcsLike, bucket: str) -> StorageChoice:
 
 
 async def test_a_cloud_without_keys_says_so(stage: EgressStage) -> None:
-    """LK-107 … LK-109: the server's own keys are not for whoever may send a request."""
+    """LK-108: the server's own keys are not for whoever may send a request."""
     egress = await captured(stage, StorageChoice("azure", {"account_name": "acc", "container_name": "calls"}))
     await stage.deliver()
     done = await stage.becomes(egress, EgressStatus.FAILED)

@@ -67,7 +67,7 @@ async def captured(stage: EgressStage, storage: StorageChoice) -> Egress:
 async def test_a_recording_arrives_by_the_proxy(
     database: SqlDatabase, tmp_path: Path, eventually: Eventually, s3: S3Server
 ) -> None:
-    """LK-103, LK-134 … LK-136: file and manifest, and the name of the storage is looked up by the proxy alone."""
+    """LK-103, LK-134, LK-135, LK-136: file and manifest, and the name of the storage is looked up by the proxy alone."""
     bucket = s3.new_bucket()
     stage = await EgressStage(database, tmp_path / "data", eventually, s3_options=OPTIONS).open()
     async with web_proxy(WebProxy(LOGIN, {"s3.example": "127.0.0.1"})) as proxy:
