@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 from adapters.db.tables import jobs
 from adapters.db.unit_of_work import SqlDatabase
-from server.domain.egress import EGRESS_KIND, Egress, EgressStatus
+from server.domain.egress import EGRESS_KIND, Egress, EgressStatus, ImagesOutput, Outputs
 from server.domain.egress_load import cores
 from server.domain.job import JobStatus, NewJob
 from server.egress.abandoned import HOST_AWAY_AFTER
@@ -21,7 +21,7 @@ from server.egress.handler import delivery_job_id
 from server.egress.journal import JOURNAL_NAME
 from server.errors import Code, ServiceError
 from server.ids import JobId, new_egress_id
-from server.ports.recorder import Active, Joined
+from server.ports.recorder import Active, ImageWritten, Joined
 from tests.conftest import Eventually
 from tests.contract.egress_samples import HLS, segment_written
 from tests.contract.egress_script import at
@@ -137,6 +137,22 @@ class TestAbandoned:
         assert await stage.sweep.run() == (0 if left else 1)
         assert folder.exists() is bool(left)
         assert ("never delivered" in caplog.text) is bool(left)
+
+    async def test_images_that_were_never_uploaded_are_kept(self, stage: EgressStage) -> None:
+        await offer(stage, 10.0)
+        egress = await stage.start(Outputs(images=(ImagesOutput("shots/img", 5),)))
+        claim = await stage.claim(egress)
+        recorder = await stage.recorders.number(0)
+        image = recorder.folder / "image-0-000-00000.jpeg"
+        # It cannot be uploaded.
+        image.mkdir()
+        recorder.says(Joined("RM_first"), Active(at(0)), ImageWritten(0, image.name, 0, at(1)))
+        await stage.eventually(lambda: image.name in (recorder.folder / JOURNAL_NAME).read_text())
+        await claim.dies()
+        await _fail(stage, egress.job_id)
+        assert await stage.abandoned.run() == 1
+        assert await stage.sweep.run() == 0
+        assert image.exists()
 
     async def test_what_another_host_ended_is_kept_by_the_one_that_has_it(self, stage: EgressStage) -> None:
         """The other one died between the end of the egress and that of its job, which comes back to the first."""
