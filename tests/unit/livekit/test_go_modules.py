@@ -7,7 +7,7 @@ import pytest
 from tests.livekit.go_client import is_unreachable
 
 _ONE = "main.go:4:2: github.com/twitchtv/twirp@v8.1.3+incompatible: "
-_ZIP = "https://proxy.golang.org/github.com/twitchtv/twirp/@v/v8.1.3+incompatible.zip"
+_ZIP = "https://modules.example/github.com/twitchtv/twirp/@v/v8.1.3+incompatible.zip"
 _DOWN = f'{_ONE}Get "{_ZIP}": dial tcp 127.0.0.1:1: connect: connection refused\n'
 _REFUSED = f"{_ONE}reading {_ZIP}: 403 Forbidden\n"
 
@@ -16,7 +16,7 @@ _REFUSED = f"{_ONE}reading {_ZIP}: 403 Forbidden\n"
     "said",
     [
         _DOWN,
-        f'{_ONE}Get "{_ZIP}": dial tcp: lookup proxy.golang.org on 10.0.0.53:53: no such host\n',
+        f'{_ONE}Get "{_ZIP}": dial tcp: lookup modules.example on 10.0.0.53:53: no such host\n',
         f'{_ONE}Get "{_ZIP}": proxyconnect tcp: dial tcp 10.0.0.1:3128: i/o timeout\n',
         f'{_ONE}Get "{_ZIP}": net/http: TLS handshake timeout\n',
         f'go: downloading x\n{_ONE}Get "{_ZIP}": Forbidden\n{_ONE}Get "{_ZIP}": Forbidden\n',
