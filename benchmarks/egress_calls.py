@@ -60,7 +60,7 @@ async def measure(hall: Hall, people: Sequence[Person], *, quick: bool) -> list[
         BAX_BOOTSTRAP_LIVEKIT_API_SECRET=_SECRET,
     ) as server:
         async with LiveKitAPI(f"http://{server.http}", _KEY, _SECRET) as livekit:
-            calls = _Calls(server, livekit, hall.folder, room, people)
+            calls = _Calls(server, livekit, hall, room, people)
             await asyncio.sleep(_BOOT_SEC)
             starts = [await calls.start() for _ in range(QUICK_STARTS if quick else STARTS)]
             layouts = await calls.layouts(2 if quick else 5)
@@ -71,11 +71,12 @@ async def measure(hall: Hall, people: Sequence[Person], *, quick: bool) -> list[
 
 class _Calls:
     def __init__(
-        self, server: Server, livekit: LiveKitAPI, folder: Path, room: str, people: Sequence[Person]
+        self, server: Server, livekit: LiveKitAPI, hall: Hall, room: str, people: Sequence[Person]
     ) -> None:
         self._server = server
         self._livekit = livekit
-        self._folder = folder
+        self._folder = hall.folder
+        self._origin = hall.people.origin
         self._room = room
         self._people = people
 
@@ -89,7 +90,7 @@ class _Calls:
         info, file = await self._stopped(egress["id"])
         written = info.file_results[0].started_at / 1e9 + HOLD_SEC
         first = await asyncio.to_thread(self._first_number, file)
-        shown = began + since(began, first)
+        shown = began + since(began - self._origin, first)
         return _Start(answered - began, active - began, written - began, shown - began)
 
     async def layouts(self, changes: int) -> list[float]:

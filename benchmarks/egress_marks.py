@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.marks import beeps, is_flash, read_number
+from tests.marks import CYCLE, beeps, is_flash, read_number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from server.domain.layout import Rect
 
-_CYCLE = 65536
 # A flash and the beep that belongs to it are never further apart.
 _TOGETHER_SEC = 0.45
 
@@ -106,8 +105,11 @@ def _decoded(
 
 
 def since(moment: float, number: int, fps: int = 30) -> float:
-    """Seconds from a moment to when a picture was shown, by its number; numbers come again after half an hour."""
-    return ((number - moment * fps + _CYCLE / 2) % _CYCLE - _CYCLE / 2) / fps
+    """Seconds from a moment to when a picture was shown, by its number; numbers come again after half an hour.
+
+    `moment` counts from the people's `origin`, as the numbers do.
+    """
+    return ((number - moment * fps + CYCLE / 2) % CYCLE - CYCLE / 2) / fps
 
 
 def unevenness(shown: Sequence[int | None], sent: Collection[int]) -> float:

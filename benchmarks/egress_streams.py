@@ -38,7 +38,7 @@ async def measure(hall: Hall, people: Sequence[Person], *, quick: bool) -> list[
         plan = hall.plan(room, container="", streams="rtmp", destinations=wanted[:1], allow_private_urls=True)
         async with recording(hall.pool, plan) as run:
             await run.records(_SETTLE_SEC)
-            viewer = _Viewer(server, people)
+            viewer = _Viewer(server, people, hall.people.origin)
             late = await viewer.watch(seconds)
             for _ in range(rounds):
                 three.append(await _cores(run.recorder, server, wanted, seconds))
@@ -88,9 +88,10 @@ def _wait_for(server: RtmpServer, keys: set[str]) -> None:
 class _Viewer:
     """Plays the first destination as any player does, and looks at the clock when a picture is decoded."""
 
-    def __init__(self, server: RtmpServer, people: Sequence[Person]) -> None:
+    def __init__(self, server: RtmpServer, people: Sequence[Person], origin: int) -> None:
         self._url = server.url("a")
         self._rect = next(iter(tiles(people).values()))
+        self._origin = origin
         self._late: list[float] = []
 
     async def watch(self, seconds: float) -> list[float]:
@@ -113,4 +114,4 @@ class _Viewer:
                 number = read_number(luma[rect.y : rect.y + rect.height, rect.x : rect.x + rect.width])
                 # What came before, the player had taken in while it opened.
                 if number is not None and now > began + _SETTLE_SEC:
-                    self._late.append(-since(now, number))
+                    self._late.append(-since(now - self._origin, number))

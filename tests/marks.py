@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Plane = NDArray[np.uint8]
 
 BITS = 16
+CYCLE = 1 << BITS
 FLASH_SEC = 0.1
 BEEP_HZ = 1000.0
 HZ = 48_000

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from tests.marks import BLOCK, FLASH_SEC, HZ, Painter, beep_block
+from tests.marks import BLOCK, CYCLE, FLASH_SEC, HZ, Painter, beep_block
 
 if TYPE_CHECKING:
     from livekit import rtc
@@ -64,6 +64,8 @@ class People:
 
     def __init__(self, server: LiveKitServer) -> None:
         self.address = server.address
+        # Numbers are counted from here: they fill sixteen bits in 36 minutes, and none of these goes on for so long.
+        self.origin = int(time.time())
         self._process: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
 
@@ -77,6 +79,7 @@ class People:
             sys.executable,
             "-m",
             "tests.people",
+            str(self.origin),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -141,6 +144,7 @@ class Publisher:
 
     person: Person
     room: rtc.Room
+    origin: int
     running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     sids: dict[str, str] = field(default_factory=dict)
     tracks: dict[str, Any] = field(default_factory=dict)
@@ -201,7 +205,7 @@ class Publisher:
                 colour = _COLOURS[sum(person.identity.encode()) % len(_COLOURS)]
                 painter = Painter(person.width, person.height, colour, busy=person.busy)
             shows = number / person.fps
-            data = painter.paint(number % 65536, shows)
+            data = painter.paint((number - self.origin * person.fps) % CYCLE, shows)
             frame = rtc.VideoFrame(person.width, person.height, rtc.VideoBufferType.I420, data)
             await _until(shows)
             source.capture_frame(frame, rotation=person.rotation // 90)  # type: ignore[arg-type]
@@ -245,7 +249,8 @@ async def _until(wall: float) -> None:
 class Crowd:
     """Everybody of this process, by identity."""
 
-    def __init__(self) -> None:
+    def __init__(self, origin: int) -> None:
+        self._origin = origin
         self._people: dict[str, Publisher] = {}
 
     async def obey(self, command: dict[str, Any]) -> dict[str, str]:
@@ -275,7 +280,7 @@ class Crowd:
         person = Person(**command["person"])
         room = rtc.Room()
         await room.connect(command["url"], command["token"], rtc.RoomOptions(auto_subscribe=False))
-        publisher = self._people[person.identity] = Publisher(person, room)
+        publisher = self._people[person.identity] = Publisher(person, room, self._origin)
         await publisher.publish()
         return publisher.sids
 
@@ -286,7 +291,7 @@ class Crowd:
 
 
 async def _serve() -> None:
-    crowd = Crowd()
+    crowd = Crowd(int(sys.argv[1]))
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer
