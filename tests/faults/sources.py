@@ -13,7 +13,7 @@ from tests.integration.http_sources import Request, head, serve
 class SteadySource:
     """`async with SteadySource(file, hold_at=0.5)`; serves ranges. `hold_at` is the share of the file sent first.
 
-    With `resets` it breaks the connection there instead of waiting.
+    With `resets` it then breaks the connection instead.
     """
 
     def __init__(self, path: Path, *, hold_at: float, resets: bool = False) -> None:
@@ -50,9 +50,8 @@ class SteadySource:
             await request.send(self._data[start : self._hold_at])
             start = self._hold_at
             self.holding.set()
+            await self._released.wait()
             if self._resets:
-                self._released.set()
                 request.reset()
                 return
-            await self._released.wait()
         await request.send(self._data[start:])
