@@ -21,6 +21,7 @@ from livekit.protocol import egress as egress_pb
 
 from tests.conftest import Eventually
 from tests.e2e.recording_stage import Media, Stage
+from tests.marks import CYCLE
 from tests.people import People, Person
 from tests.servers.bax import BaxServer, bax_server
 from tests.servers.livekit import LiveKitServer
@@ -34,7 +35,6 @@ _RECORDER = b"adapters.recorder"
 _KEY, _SECRET = "APIkilled", "killed-secret-0123456789abcdefghijkl"
 # Two of them would be more than may be lost.
 _SEGMENT_SEC = 8
-_NUMBERS = 1 << 16
 
 
 @pytest.fixture
@@ -171,9 +171,10 @@ async def test_a_room_that_ended_meanwhile_is_finished_from_disk(stage: Stage, s
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What a playlist plays: its text, and of each segment what the participant counted."""
+    """What a playlist plays: its text, and of each segment what the participant counted since `origin`."""
 
     text: str
+    origin: int
     counted: list[list[int]]
     lengths: list[float]
 
@@ -183,8 +184,8 @@ class Played:
 
     def missing_before(self, moment: float) -> float:
         """Seconds between what was last played of the time before `moment` (as `time.time()`) and it."""
-        shown = int(moment * 30) % _NUMBERS
-        return min((shown - number) % _NUMBERS for number in self.numbers) / 30
+        shown = int((moment - self.origin) * 30)
+        return min((shown - number) % CYCLE for number in self.numbers) / 30
 
 
 async def _segments_only(stage: Stage) -> str:
@@ -231,7 +232,7 @@ async def _played(stage: Stage, egress_id: str) -> Played:
         assert file.is_steady()
         assert file.seconds == pytest.approx(length, abs=0.001)
     numbers = [[number for number in file.numbers(_FULL) if number is not None] for file in files]
-    return Played(text, numbers, lengths)
+    return Played(text, stage.people.origin, numbers, lengths)
 
 
 async def _gap(stage: Stage, egress_id: str) -> dict[str, Any]:
@@ -247,7 +248,7 @@ def _check_segments(played: Played, gap: dict[str, Any], reason: str) -> None:
     text = played.text.partition("#EXT-X-DISCONTINUITY\n")
     assert played.text.count("#EXT-X-DISCONTINUITY\n") == 1
     before = sum(played.lengths[: text[0].count("#EXTINF")])
-    hole = max((later - earlier) % _NUMBERS for earlier, later in pairwise(played.numbers)) / 30
+    hole = max((later - earlier) % CYCLE for earlier, later in pairwise(played.numbers)) / 30
     assert gap["reason"] == reason
     assert gap["startMs"] == pytest.approx(before * 1000, abs=1)
     assert gap["totalMs"] == pytest.approx(sum(played.lengths) * 1000, abs=2)
