@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,17 +33,21 @@ class SlowClient:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         writer.write(self._start)
         opened.release()
-        reading = asyncio.create_task(reader.read())
+        reading = asyncio.create_task(self._read(reader))
         try:
             while not reading.done():
                 writer.write(b"a")
                 await asyncio.wait({reading}, timeout=5)
-            self.answer = reading.result()
-        except ConnectionError:
-            self.answer = b"reset"
+            reading.result()
         finally:
             reading.cancel()
             writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        """Until the connection is closed; a byte that crosses the answer resets it, after the answer."""
+        with contextlib.suppress(ConnectionError):
+            self.answer = await reader.readline()
+            await reader.read()
 
 
 def slow_head() -> SlowClient:
