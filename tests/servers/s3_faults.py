@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from tests.servers.loopback import closed, loopback
+
 
 @dataclass
 class Fault:
@@ -60,7 +62,7 @@ class FaultProxy:
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            await _closed(writer)
+            await closed(writer)
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -116,40 +118,16 @@ class FaultProxy:
             await writer.drain()
             return await reader.read()
         finally:
-            await _closed(writer)
-
-
-async def _closed(writer: asyncio.StreamWriter) -> None:
-    """Waits a moment, or the socket would outlive the loop."""
-    writer.close()
-    with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(2):
-            await writer.wait_closed()
+            await closed(writer)
 
 
 @contextlib.asynccontextmanager
 async def fault_proxy(upstream: str, *, keeps_host: bool = False) -> AsyncIterator[FaultProxy]:
     """Listens on a free port until the block ends."""
     proxy = FaultProxy(upstream, keeps_host=keeps_host)
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
+    async with loopback(proxy.serve) as port:
+        proxy.endpoint = f"http://127.0.0.1:{port}"
         try:
-            await proxy.serve(reader, writer)
+            yield proxy
         finally:
-            tasks.discard(task)
-
-    listener = await asyncio.start_server(accept, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    proxy.endpoint = f"http://127.0.0.1:{port}"
-    try:
-        yield proxy
-    finally:
-        proxy.released.set()
-        listener.close()
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            proxy.released.set()

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
+from tests.servers.loopback import closed, loopback
+
 _STREAM = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _LOGIN_WANTED = (
     b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=x\r\n"
@@ -40,7 +42,7 @@ class WebProxy:
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            await _closed(writer)
+            await closed(writer)
 
     async def _exchange(self, near: _STREAM) -> bool:
         """Whether there may be another request on this connection."""
@@ -86,7 +88,7 @@ class WebProxy:
             await writer.drain()
             return await reader.read()
         finally:
-            await _closed(writer)
+            await closed(writer)
 
     async def _open(self, parts: SplitResult) -> _STREAM:
         host, port = parts.hostname or "", parts.port or 80
@@ -107,41 +109,11 @@ async def _both_ways(one: _STREAM, other: _STREAM) -> None:
         for way in ways:
             way.cancel()
         await asyncio.gather(*ways, return_exceptions=True)
-        await _closed(other[1])
-
-
-async def _closed(writer: asyncio.StreamWriter) -> None:
-    """Waits a moment, or the socket would outlive the loop."""
-    writer.close()
-    try:
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(2):
-                await writer.wait_closed()
-    finally:
-        writer.transport.abort()
+        await closed(other[1])
 
 
 @contextlib.asynccontextmanager
 async def web_proxy(proxy: WebProxy, tls: ssl.SSLContext | None = None) -> AsyncIterator[WebProxy]:
     """Listens on a free port of loopback until the block ends; with `tls` it is an `https://` proxy."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            with contextlib.suppress(asyncio.CancelledError):
-                await proxy.attend(reader, writer)
-        finally:
-            tasks.discard(task)
-
-    listener = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
-    proxy.port = listener.sockets[0].getsockname()[1]
-    try:
+    async with loopback(proxy.attend, tls) as proxy.port:
         yield proxy
-    finally:
-        listener.close()
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
