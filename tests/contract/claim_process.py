@@ -17,9 +17,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import select
+
 from adapters.crypto import AesGcmSecretBox
+from adapters.db.tables import jobs
 from adapters.db.unit_of_work import SqlDatabase, open_database
 from server.clock import SystemClock
+from server.domain.job import JobStatus
 from server.ids import JobId
 
 KIND = "conversion"
@@ -41,13 +45,19 @@ async def claim_one(database: SqlDatabase, owner: str) -> JobId | None:
     return job.id
 
 
+async def waiting(database: SqlDatabase) -> bool:
+    """Whether a job is left, also one that a claimer who was killed a moment ago still holds locked."""
+    left = select(jobs.c.id).where(jobs.c.status == JobStatus.PENDING.value).limit(1)
+    async with database.read() as tx:
+        return await tx.run_sync(lambda connection: connection.execute(left).first()) is not None
+
+
 async def work(given: Mapping[str, Any], owner: str, stop: asyncio.Event) -> None:
     box = AesGcmSecretBox.parse(given["secret_keys"])
     database = await open_database(given["database_url"], box, migrated=True)
     mine: list[JobId] = []
-    claimed: JobId | None = None
     # Once all jobs are taken it goes on to write, so that who is killed late is killed while it commits too.
-    while claimed or not stop.is_set():
+    while not stop.is_set() or await waiting(database):
         claimed = await claim_one(database, owner)
         mine += [claimed] if claimed else []
         async with database.begin() as tx:

@@ -101,7 +101,8 @@ async def test_a_sound_is_kept_as_it_came(
     footage = Footage.read(tmp_path / "part-000.ogg")
     heard = footage.beeps()
     assert len(heard) >= 3
-    assert all(abs(later - earlier - 1.0) < 0.03 for earlier, later in itertools.pairwise(heard))
+    # A busy publisher lets single ones come late; if silence went missing, they would be a tenth of a second apart.
+    assert all(abs(later - earlier - 1.0) < 0.2 for earlier, later in itertools.pairwise(heard))
     seconds = (ended.ended_at - run.all(Active)[0].started_at) / 1e9
     assert abs(len(footage.sound) / footage.hz - seconds) < 0.03
 
@@ -284,7 +285,8 @@ async def test_a_sound_goes_to_a_websocket(
     assert abs(len(samples) / 48_000 - seconds) < 0.5
     heard = beeps(samples.mean(axis=1) / 32768)
     assert len(heard) >= 3
-    assert abs(heard[2] - heard[1] - 1.0) < 0.03
+    # As above: without its silence it would be a tenth of a second.
+    assert abs(heard[2] - heard[1] - 1.0) < 0.2
     assert [one.state for one in run.all(StreamReport)] == ["active", "finished"]
 
 
