@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import gc
+import importlib
 import logging
 import os
+import select
 import sys
 import threading
+import time
 import traceback
 from collections.abc import AsyncIterator
 
@@ -21,6 +24,20 @@ _ENDED_SEC = 20.0
 # A process that stands still ends, so that another can go on in its place.
 _HUNG_SEC = 60
 _BEAT_SEC = 5.0
+# One that is not wanted yet gets ready with this part of a processor.
+_SHARE = 0.25
+_BEGAN = time.monotonic()
+# The largest first: between them it gives way.
+_LIBRARIES = (
+    "numpy",
+    "av",
+    "livekit.rtc",
+    "adapters.recorder.encoders",
+    "adapters.recorder.outputs.dial",
+    "adapters.recorder.room",
+    "adapters.recorder.program",
+    "adapters.recorder.session",
+)
 
 
 def main() -> None:
@@ -40,17 +57,23 @@ def main() -> None:
 
 def _warm_up() -> None:
     """Everything that a recording will import, and the SDK's runtime."""
-    import av  # noqa: F401
+    for name in _LIBRARIES:
+        importlib.import_module(name)
+        _give_way()
     from livekit.rtc._ffi_client import FfiClient
 
-    import adapters.recorder.program
-    import adapters.recorder.session  # noqa: F401
     from adapters.compositor import warm
 
     assert FfiClient.instance is not None
     warm()
     gc.collect()
     gc.freeze()
+
+
+def _give_way() -> None:
+    """Recorders at work come first: rests until its share is no more than `_SHARE`, or somebody wants this one (a line)."""
+    resting = time.process_time() / _SHARE - (time.monotonic() - _BEGAN)
+    select.select([0], [], [], max(0.0, resting))
 
 
 async def _serve(reports: Reports) -> None:

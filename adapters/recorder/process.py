@@ -15,6 +15,7 @@ import structlog
 
 from adapters.recorder.children import child_environment, module_command
 from adapters.recorder.scrub import scrubbed
+from adapters.recorder.wire import HURRY
 from server.domain.json_form import from_json, to_json
 from server.ports.recorder import Broke, Ended, FromRecorder, Ready, RecorderDied, RecorderPlan, ToRecorder
 
@@ -62,6 +63,13 @@ class Recorder:
             raise RecorderDied("the recorder did not start in time") from None
         if not isinstance(report, Ready):
             raise RecorderDied(f"the recorder said {type(report).__name__} first")
+
+    async def hurry(self, wanted: asyncio.Event) -> None:
+        """Once it is wanted it need not give way to others any longer."""
+        assert self._process.stdin is not None
+        await wanted.wait()
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            self._process.stdin.write(HURRY)
 
     async def send(self, order: ToRecorder) -> None:
         assert self._process.stdin is not None
@@ -168,7 +176,7 @@ class RecorderPool:
     def warm_up(self, *, after_sec: float = 0.0) -> None:
         """Have one ready for the first plan."""
         if self._spare is None and not self._closed:
-            self._wanted.clear()
+            self._wanted = asyncio.Event()
             self._spare = asyncio.create_task(self._make_soon(after_sec), name="spare recorder")
 
     async def start(self, plan: RecorderPlan) -> Recorder:
@@ -207,7 +215,9 @@ class RecorderPool:
             else:
                 if recorder.alive:
                     return recorder
-        return await self._make()
+        at_once = asyncio.Event()
+        at_once.set()
+        return await self._make(at_once)
 
     async def _dismiss(self, spare: asyncio.Task[Recorder]) -> None:
         with contextlib.suppress(RecorderDied):
@@ -221,9 +231,10 @@ class RecorderPool:
                 await wanted.wait()
         if self._closed:
             raise RecorderDied("no recorder is needed any more")
-        return await self._make()
+        return await self._make(wanted)
 
-    async def _make(self) -> Recorder:
+    async def _make(self, wanted: asyncio.Event) -> Recorder:
+        """In its leisure, so that those at work are not disturbed, until it is wanted."""
         process = await asyncio.create_subprocess_exec(
             *module_command("adapters.recorder"),
             stdin=asyncio.subprocess.PIPE,
@@ -236,9 +247,12 @@ class RecorderPool:
         if self._nice:
             _be_nice(process.pid, self._nice)
         recorder = Recorder(process)
+        hurrying = asyncio.create_task(recorder.hurry(wanted), name="hurry")
         try:
             await recorder.until_ready()
         except BaseException:
             await recorder.kill()
             raise
+        finally:
+            hurrying.cancel()
         return recorder
