@@ -241,8 +241,8 @@ def _notes(*, quick: bool) -> list[str]:
         ),
         (
             "Pictures repeated or left out: the numbers of one participant in the file, against those of a track egress of the "
-            "same camera at the same time, without the first second. On time: composed of what was due, at most 0.35 s later, "
-            "by the recorder's own count."
+            "same camera at the same time, without the first second. On time: composed of what was due, at most 1.5 s later, "
+            "by the recorder's own count; three at once also start at once, two of them cold."
         ),
         (
             "Start, UpdateLayout and stop are calls to `bax serve --role all` on SQLite (synchronous=FULL); first frame: when it "

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     Samples = NDArray[np.int16]
 
 HZ = 48_000
-_RING = HZ
+# As long as the timeline may lag before it leaves time out, and a little.
+_RING = HZ * 7 // 2
 # Over so many blocks the earliest arrival is looked for; the others waited for something.
 _WINDOW = 25
 _JUMP = HZ * 40 // 1000

@@ -14,11 +14,15 @@ from adapters.compositor.picture import Picture
 if TYPE_CHECKING:
     from adapters.compositor.picture import Plane
 
-# As long as pictures may be held back (`lipsync`) and as the timeline may lag; otherwise each is taken as it comes.
-_KEPT_SEC = 0.8
+# As long as pictures may be held back (`lipsync`), and as long as the timeline may lag besides while they are not too many
+# bytes for a machine that lags all the time; otherwise each is taken as it comes.
+_HELD_SEC = 0.45
+_KEPT_SEC = 1.95
+_KEPT_BYTES = 24 << 20
 # So much a picture may come early or late without another being taken in its place: two clocks that tick almost
-# together would otherwise show one picture twice and leave out the next, again and again.
-_PLAY_SEC = 0.009
+# together would otherwise show one picture twice and leave out the next, again and again. The SDK's times swing by some
+# 18 ms, in which each picture shown instead of its neighbour must not call the neighbour back.
+_PLAY_SEC = 0.014
 # The SDK's clock is this process's monotonic one; a source whose times are elsewhere is taken by arrival.
 _SANE_SEC = 0.5
 # LiveKit's own farewell to a track that is muted or taken back is 2×2 or 8×8.
@@ -67,9 +71,13 @@ class Pictures:
             self.arrived += 1
             self._waiting.append((taken, raw))
             # The last one before that is due still.
-            while len(self._waiting) > 1 and self._waiting[1][0] < now - _KEPT_SEC:
+            while len(self._waiting) > 1 and self._waiting[1][0] < now - self._kept_sec(raw):
                 self._waiting.popleft()
                 self.skipped += 1
+
+    def _kept_sec(self, raw: Decoded) -> float:
+        few = len(self._waiting) * raw.width * raw.height * 3 // 2 <= _KEPT_BYTES
+        return _KEPT_SEC if few else _HELD_SEC
 
     def pick(self, due: float) -> Picture | None:
         """The picture to show at `due`: the newest taken until then, but each in turn where that is nearly so."""

@@ -228,6 +228,7 @@ class _Session:
             began=self._on_began,
             failed=self._on_failed,
         )
+        self._timeline.live = bool(plan.destinations)
         self._apply(self._director.orders)
 
     def _has_pictures(self) -> bool:
@@ -357,6 +358,8 @@ class _Session:
         """In the timeline's thread. Streams that have not begun must not be taken for failed ones."""
         program.set_destinations(destinations)
         self._watched.want(destinations)
+        if self._timeline is not None:
+            self._timeline.live = bool(destinations)
 
     async def _end(self, reason: str) -> None:
         now = time.time_ns()

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 # Sound is mixed for a whole frame's time at its beginning, so it is held back by one frame and what arrival is uneven.
 HOLD_SEC = 0.075
 # Later than this is no hiccup: the machine stood still, and time is left out rather than made up for.
-_STALL_SEC = 2.0
+_STALL_SEC = 3.0
 _AUDIO_ONLY_RATE = 50
 # Up to here the pictures that were due are still at hand (`pictures._KEPT_SEC`), as is their sound: the lag is made up for
-# without leaving anything out, which costs a live stream no more than this.
-_LATE_SEC = 0.35
+# without leaving anything out. Files can wait; to who watches a stream it is a delay.
+_LATE_SEC = 1.5
+_LATE_LIVE_SEC = 0.35
 # On a machine that is too slow the picture still moves.
 _MAX_REPEATS = 2
 # While nothing is recorded, calls are run so often.
@@ -98,9 +99,11 @@ class Timeline:
         self._failed = failed
         self.scene = Scene()
         self.counts = Counts()
+        # Whether somebody watches while it is recorded.
+        self.live = False
         self._calls: list[Callable[[], None]] = []
         self._stop = threading.Event()
-        self._cut = False
+        self._until = 0.0
         self._goes_on = threading.Event()
         self._goes_on.set()
         self._thread = threading.Thread(target=self._run, name="timeline", daemon=True)
@@ -119,7 +122,9 @@ class Timeline:
         self._thread.start()
 
     def stop(self) -> None:
-        """Waits for the frame in hand."""
+        """Waits for the frame in hand, and for those that were due until now."""
+        if not self._stop.is_set() and self._goes_on.is_set():
+            self._until = time.monotonic()
         self._stop.set()
         self._goes_on.set()
         if self._thread.is_alive():
@@ -147,11 +152,13 @@ class Timeline:
         self._start = now
         self._program.started_at = time.time_ns() - int(HOLD_SEC * 1e9)
         self._began(self._program.started_at)
-        while not self._stop.is_set():
+        while True:
             if not self._goes_on.is_set():
                 self._wait_out_cut()
                 continue
             due = self._start + self._number / self._rate
+            if self._stop.is_set() and due >= self._until:
+                return
             now = time.monotonic()
             if now < due:
                 self._stop.wait(due - now)
@@ -160,7 +167,7 @@ class Timeline:
             if now - due > _STALL_SEC:
                 self._leave_out(now - due, "STALLED")
                 continue
-            self._emit(due, late=now - due > _LATE_SEC)
+            self._emit(due, late=now - due > (_LATE_LIVE_SEC if self.live else _LATE_SEC))
 
     def _run_calls(self) -> None:
         while self._calls:

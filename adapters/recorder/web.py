@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import av
 
 _PAUSED = "Paused"
-# As for rooms: what is later than this is left out, for its sound is gone.
+# What is later than this is left out, for its sound is gone.
 _STALL_SEC = 2.0
 
 _T = TypeVar("_T")

@@ -67,8 +67,9 @@ def clockwork(notes: Any, canvas: Any, failed: Callable[[Exception], None] | Non
     )
 
 
-def run(notes: Notes, canvas: Canvas) -> Timeline:
+def run(notes: Notes, canvas: Canvas, *, live: bool = False) -> Timeline:
     line = clockwork(notes, canvas)
+    line.live = live
     line.start()
     assert notes.enough.wait(20)
     line.stop()
@@ -86,17 +87,17 @@ def test_every_number_once_with_its_sound() -> None:
 
 def test_what_is_late_is_repeated_and_counted() -> None:
     notes = Notes(60, slow=lambda number: 0.7 if number == 10 else 0.0)
-    line = run(notes, Canvas())
+    line = run(notes, Canvas(), live=True)
     assert line.counts.repeated >= 2
     assert [number for _, number in notes.frames] == list(range(len(notes.frames)))
     pictures = [frame for frame, _ in notes.frames]
     assert pictures[10] is pictures[11]
 
 
-def test_a_short_lag_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every picture that was due is shown in its turn."""
-    monkeypatch.setattr(timeline, "_LATE_SEC", 1.5)
-    notes = Notes(40, slow=lambda number: 0.2 if number == 10 else 0.0)
+def test_a_file_can_wait_and_its_lag_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every picture that was due is shown in its turn, after a time that would be too long for a stream."""
+    monkeypatch.setattr(timeline, "_LATE_SEC", 2.5)
+    notes = Notes(60, slow=lambda number: 0.5 if number == 10 else 0.0)
     line = run(notes, Canvas())
     assert line.counts.repeated == 0
     assert len({id(frame) for frame, _ in notes.frames}) == len(notes.frames)
@@ -104,9 +105,27 @@ def test_a_short_lag_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_machine_that_is_too_slow_still_shows_something_new() -> None:
     notes = Notes(60, slow=lambda _: 0.03)
-    run(notes, Canvas())
+    run(notes, Canvas(), live=True)
     pictures = [frame for frame, _ in notes.frames]
     assert len({id(one) for one in pictures}) >= len(pictures) // 3
+
+
+def test_what_was_due_at_the_end_is_made_up_for() -> None:
+    """Who lags when it is stopped has the rest at hand; what was cut out when it is stopped is not wanted."""
+    notes = Notes(11, slow=lambda number: 0.4 if number == 10 else 0.0)
+    line = run(notes, Canvas())
+    assert len(notes.frames) >= 11 + int(0.35 * FPS)
+    assert line.counts.repeated == 0
+
+    paused = Notes(5)
+    line = clockwork(paused, Canvas())
+    line.start()
+    assert paused.enough.wait(20)
+    line.cut(on=True)
+    threading.Event().wait(0.4)
+    seen = len(paused.frames)
+    line.stop()
+    assert len(paused.frames) == seen
 
 
 def test_a_standstill_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
