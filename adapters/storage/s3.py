@@ -319,11 +319,13 @@ class S3Store:
         """`send` also gets the part's MD5: the storage refuses what arrives otherwise."""
         md5 = await self._call("upload", lambda: content_md5(path, start, size))
         stop = threading.Event()
-        body = await self._call("upload", lambda: FilePart(path, start, size, stop))
-        try:
-            return await self._call("upload", lambda: send(body, md5), stop=stop)
-        finally:
-            body.close()
+
+        def work() -> _T:
+            # Opened and closed by the thread: whoever is cancelled meanwhile would not get it to close it.
+            with contextlib.closing(FilePart(path, start, size, stop)) as body:
+                return send(body, md5)
+
+        return await self._call("upload", work, stop=stop)
 
     async def _call(self, what: str, work: Callable[[], _T], *, stop: threading.Event | None = None) -> _T:
         """Runs `work` in a thread. When cancelled, stops it and waits a moment, so that it writes nothing later."""
