@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HZ = 48_000
 # As long as the timeline may lag before it leaves time out, and a little.
-_RING = HZ * 7 // 2
+_RING = HZ * 5 // 2
 # Over so many blocks the earliest arrival is looked for; the others waited for something.
 _WINDOW = 25
 _JUMP = HZ * 40 // 1000
@@ -111,7 +111,9 @@ class Sound:
             return samples
 
     def _clear(self, start: int, end: int) -> None:
-        self._ring[np.arange(max(start, end - _RING), end) % _RING] = 0
+        at, count = start % _RING, min(end - start, _RING)
+        self._ring[at : at + count] = 0
+        self._ring[: max(0, at + count - _RING)] = 0
 
 
 def _stretched(samples: Samples, more: int) -> Samples:

@@ -14,9 +14,9 @@ from adapters.compositor.picture import Picture
 if TYPE_CHECKING:
     from adapters.compositor.picture import Plane
 
-# As long as pictures may be held back (`lipsync`), and as long as the timeline may lag besides while they are not too many
-# bytes for a machine that lags all the time; otherwise each is taken as it comes.
-_HELD_SEC = 0.45
+# As long as pictures may be held back (`lipsync`) and the timeline may lag for somebody who watches live; and as long as it
+# may lag at all, while they are not too many bytes for a machine that lags all the time.
+_HELD_SEC = 0.8
 _KEPT_SEC = 1.95
 _KEPT_BYTES = 24 << 20
 # So much a picture may come early or late without another being taken in its place: two clocks that tick almost
@@ -52,6 +52,7 @@ class Pictures:
     def __init__(self) -> None:
         self._waiting: deque[tuple[float, Decoded]] = deque()
         self._lock = Lock()
+        self._overdue: Decoded | None = None
         self._shown: Picture | None = None
         self._on = True
         self._doubtful = True
@@ -72,8 +73,8 @@ class Pictures:
             self._waiting.append((taken, raw))
             # The last one before that is due still.
             while len(self._waiting) > 1 and self._waiting[1][0] < now - self._kept_sec(raw):
-                self._waiting.popleft()
-                self.skipped += 1
+                self.skipped += self._overdue is not None
+                self._overdue = self._waiting.popleft()[1]
 
     def _kept_sec(self, raw: Decoded) -> float:
         few = len(self._waiting) * raw.width * raw.height * 3 // 2 <= _KEPT_BYTES
@@ -83,6 +84,7 @@ class Pictures:
         """The picture to show at `due`: the newest taken until then, but each in turn where that is nearly so."""
         chosen: Decoded | None = None
         with self._lock:
+            overdue, self._overdue = self._overdue, None
             waiting = self._waiting
             while waiting:
                 taken, raw = waiting[0]
@@ -92,6 +94,8 @@ class Pictures:
                     self.skipped += 1
                 chosen = raw
                 waiting.popleft()
+        # Who looks later than any is kept sees the last one that gave way.
+        chosen = chosen or overdue
         if chosen is not None:
             self._shown = _upright(chosen)
         elif self._shown is None:
@@ -114,6 +118,7 @@ class Pictures:
         self.switch(on=False)
         with self._lock:
             self._waiting.clear()
+            self._overdue = None
         self._shown = None
 
     def _is_made_up(self, raw: Decoded) -> bool:

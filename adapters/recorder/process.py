@@ -53,21 +53,25 @@ class Recorder:
     def alive(self) -> bool:
         return self._process.returncode is None
 
-    async def until_ready(self) -> None:
-        """Raise RecorderDied when it does not come up."""
+    async def until_ready(self, wanted: asyncio.Event) -> None:
+        """It gives way to others until it is `wanted`. Raise RecorderDied when it does not come up then."""
         try:
-            async with asyncio.timeout(_READY_SEC):
-                report = await self._next()
+            async with asyncio.timeout(None) as limit:
+                hurrying = asyncio.create_task(self._hurry(wanted, limit), name="hurry")
+                try:
+                    report = await self._next()
+                finally:
+                    hurrying.cancel()
         except TimeoutError:
             await self.kill()
             raise RecorderDied("the recorder did not start in time") from None
         if not isinstance(report, Ready):
             raise RecorderDied(f"the recorder said {type(report).__name__} first")
 
-    async def hurry(self, wanted: asyncio.Event) -> None:
-        """Once it is wanted it need not give way to others any longer."""
+    async def _hurry(self, wanted: asyncio.Event, limit: asyncio.Timeout) -> None:
         assert self._process.stdin is not None
         await wanted.wait()
+        limit.reschedule(asyncio.get_running_loop().time() + _READY_SEC)
         with contextlib.suppress(ConnectionError, RuntimeError):
             self._process.stdin.write(HURRY)
 
@@ -177,7 +181,8 @@ class RecorderPool:
         """Have one ready for the first plan."""
         if self._spare is None and not self._closed:
             self._wanted = asyncio.Event()
-            self._spare = asyncio.create_task(self._make_soon(after_sec), name="spare recorder")
+            making = self._make_soon(after_sec, self._wanted)
+            self._spare = asyncio.create_task(making, name="spare recorder")
 
     async def start(self, plan: RecorderPlan) -> Recorder:
         """Raise RecorderDied when none can be started."""
@@ -223,9 +228,8 @@ class RecorderPool:
         with contextlib.suppress(RecorderDied):
             await (await spare).dismiss()
 
-    async def _make_soon(self, after_sec: float) -> Recorder:
-        """At once when one is wanted meanwhile. Raise RecorderDied when none is needed any more."""
-        wanted = self._wanted
+    async def _make_soon(self, after_sec: float, wanted: asyncio.Event) -> Recorder:
+        """At once when it is wanted meanwhile. Raise RecorderDied when none is needed any more."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(after_sec):
                 await wanted.wait()
@@ -247,12 +251,9 @@ class RecorderPool:
         if self._nice:
             _be_nice(process.pid, self._nice)
         recorder = Recorder(process)
-        hurrying = asyncio.create_task(recorder.hurry(wanted), name="hurry")
         try:
-            await recorder.until_ready()
+            await recorder.until_ready(wanted)
         except BaseException:
             await recorder.kill()
             raise
-        finally:
-            hurrying.cancel()
         return recorder

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _MAX_VBV_SEC = 10.0
 _DEFAULT_VBV_SEC = 2.0
+_NS = 1_000_000_000
 
 
 class Program:
@@ -82,7 +83,8 @@ class Program:
             raise ValueError(f"picture {number} follows {self._frames - 1}")
         self._frames += 1
         if self._images is not None and self._writer is not None:
-            for still in self._images.take(frame, number):
+            # When it was due: it may have been composed later.
+            for still in self._images.take(frame, number, self.started_at + number * _NS // self._fps):
                 self._writer.put(still)
         if self._encoders.video is None:
             return

@@ -227,6 +227,7 @@ class _Session:
             with_audio=plan.encoding.audio is not None,
             began=self._on_began,
             failed=self._on_failed,
+            limit_sec=plan.max_sec,
         )
         self._timeline.live = bool(plan.destinations)
         self._apply(self._director.orders)
@@ -327,7 +328,7 @@ class _Session:
             self._program.set_muted(muted=muted)
 
     def _now_ms(self) -> int:
-        return round(self._timeline.seconds * 1000) if self._timeline is not None else 0
+        return round(self._timeline.position * 1000) if self._timeline is not None else 0
 
     async def _listen(self) -> None:
         while True:

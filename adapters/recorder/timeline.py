@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 # Sound is mixed for a whole frame's time at its beginning, so it is held back by one frame and what arrival is uneven.
 HOLD_SEC = 0.075
 # Later than this is no hiccup: the machine stood still, and time is left out rather than made up for.
-_STALL_SEC = 3.0
+_STALL_SEC = 2.0
 _AUDIO_ONLY_RATE = 50
 # Up to here the pictures that were due are still at hand (`pictures._KEPT_SEC`), as is their sound: the lag is made up for
 # without leaving anything out. Files can wait; to who watches a stream it is a delay.
@@ -34,6 +36,7 @@ _LATE_LIVE_SEC = 0.35
 _MAX_REPEATS = 2
 # While nothing is recorded, calls are run so often.
 _CUT_LOOK_SEC = 0.1
+_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,9 @@ class Clock:
 class Timeline:
     """Runs in one thread of its own from `start` to `stop`; nothing else may touch the program meanwhile.
 
-    `began` is called in that thread before the first frame, with ns since 1970; `failed` when the program refuses.
+    `began` is called in that thread before the first frame, with ns since 1970; `failed` when the program refuses. It ends
+    by itself after `limit_sec`, if that is not 0. Scenes, cuts and the end hold from the moment they are asked for: frames
+    that were due before, and are late, are still made as it was then.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Timeline:
         with_audio: bool,
         began: Callable[[int], None],
         failed: Callable[[Exception], None],
+        limit_sec: float = 0.0,
     ) -> None:
         self._program = program
         self._compositor = compositor
@@ -97,15 +103,18 @@ class Timeline:
         self._with_audio = with_audio
         self._began = began
         self._failed = failed
-        self.scene = Scene()
+        self._limit_sec = limit_sec
+        self._scene = Scene()
+        self._scenes: deque[tuple[float, Scene]] = deque()
+        self._cuts: deque[tuple[float, bool]] = deque()
+        self._is_out = False
         self.counts = Counts()
         # Whether somebody watches while it is recorded.
         self.live = False
         self._calls: list[Callable[[], None]] = []
         self._stop = threading.Event()
         self._until = 0.0
-        self._goes_on = threading.Event()
-        self._goes_on.set()
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="timeline", daemon=True)
         self._start = 0.0
         self._number = 0
@@ -118,24 +127,38 @@ class Timeline:
         """What has been recorded."""
         return self._number / self._rate
 
+    @property
+    def position(self) -> float:
+        """Where in the recording it is now, seconds: what is late has its place already."""
+        if not self._start or self._is_out or self._stop.is_set():
+            return self.seconds
+        gone = max(self.seconds, time.monotonic() - self._start)
+        return min(gone, self._limit_sec or gone)
+
+    @property
+    def scene(self) -> Scene:
+        return self._scenes[-1][1] if self._scenes else self._scene
+
+    @scene.setter
+    def scene(self, scene: Scene) -> None:
+        self._scenes.append((time.monotonic(), scene))
+
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
         """Waits for the frame in hand, and for those that were due until now."""
-        if not self._stop.is_set() and self._goes_on.is_set():
+        if not self._stop.is_set():
             self._until = time.monotonic()
         self._stop.set()
-        self._goes_on.set()
+        self._woken.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def cut(self, on: bool) -> None:
         """From now on nothing is recorded, or again."""
-        if on:
-            self._goes_on.clear()
-        else:
-            self._goes_on.set()
+        self._cuts.append((time.monotonic(), on))
+        self._woken.set()
 
     def call(self, action: Callable[[], None]) -> None:
         """Runs `action` between two frames: the program belongs to this thread."""
@@ -150,51 +173,71 @@ class Timeline:
     def _tick_until_stopped(self) -> None:
         now = time.monotonic()
         self._start = now
-        self._program.started_at = time.time_ns() - int(HOLD_SEC * 1e9)
+        self._program.started_at = time.time_ns() - int(HOLD_SEC * _NS)
         self._began(self._program.started_at)
-        while True:
-            if not self._goes_on.is_set():
-                self._wait_out_cut()
+        while not self._is_over(due := self._start + self._number / self._rate):
+            if self._is_cut(due):
+                self._wait_out_cut(due)
                 continue
-            due = self._start + self._number / self._rate
-            if self._stop.is_set() and due >= self._until:
-                return
             now = time.monotonic()
             if now < due:
                 self._stop.wait(due - now)
                 continue
             self._run_calls()
             if now - due > _STALL_SEC:
+                if self._stop.is_set():
+                    return
                 self._leave_out(now - due, "STALLED")
                 continue
             self._emit(due, late=now - due > (_LATE_LIVE_SEC if self.live else _LATE_SEC))
+
+    def _is_over(self, due: float) -> bool:
+        limited = bool(self._limit_sec) and self.seconds >= self._limit_sec
+        return limited or (self._stop.is_set() and due >= self._until)
+
+    def _is_cut(self, due: float) -> bool:
+        while self._cuts and self._cuts[0][0] <= due:
+            self._is_out = self._cuts.popleft()[1]
+        return self._is_out
+
+    def _scene_at(self, due: float) -> Scene:
+        while self._scenes and self._scenes[0][0] <= due:
+            self._scene = self._scenes.popleft()[1]
+        return self._scene
 
     def _run_calls(self) -> None:
         while self._calls:
             self._calls.pop(0)()
 
-    def _wait_out_cut(self) -> None:
-        while not self._goes_on.wait(_CUT_LOOK_SEC):
+    def _wait_out_cut(self, due: float) -> None:
+        while not self._cuts:
+            if self._stop.is_set():
+                # Nothing of the cut is wanted.
+                self._until = due
+                return
+            self._woken.wait(_CUT_LOOK_SEC)
+            self._woken.clear()
             self._run_calls()
             # Pictures that nobody takes would fill the memory.
-            self._pictures(self.scene, time.monotonic())
-        gone = time.monotonic() - (self._start + self._number / self._rate)
-        if gone > 0 and not self._stop.is_set():
-            self._leave_out(gone, "PAUSED")
+            now = time.monotonic()
+            self._pictures(self._scene_at(now), now)
+        at, self._is_out = self._cuts.popleft()
+        if at > due and not self._is_out:
+            self._leave_out(at - due, "PAUSED")
 
     def _leave_out(self, seconds: float, reason: str) -> None:
-        frames = max(1, int(seconds * self._rate))
+        frames = math.ceil(seconds * self._rate)
         if reason == "STALLED":
             self.counts.dropped += frames
         gone = frames / self._rate
         self._start += gone
-        self._program.started_at += int(gone * 1e9)
+        self._program.started_at += int(gone * _NS)
         self.counts.gaps.append(
             {"startMs": round(self.seconds * 1000), "durationMs": round(gone * 1000), "reason": reason}
         )
 
     def _emit(self, due: float, *, late: bool) -> None:
-        scene = self.scene
+        scene = self._scene_at(due)
         number = self._number
         if self._compositor is not None:
             if late and self._frame is not None and self._repeats < _MAX_REPEATS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,7 @@ class Images:
         self._numbers = [first] * len(wanted)
         self._report = report
 
-    def take(self, frame: av.VideoFrame, number: int) -> Iterator[Still]:
+    def take(self, frame: av.VideoFrame, number: int, taken_at: int) -> Iterator[Still]:
         for output, wanted in enumerate(self._wanted):
             if number % (wanted.interval_sec * self._fps):
                 continue
@@ -59,7 +58,7 @@ class Images:
                 src_color_range="MPEG",
                 dst_color_range="JPEG",
             )
-            yield Still(output, self._numbers[output], picture, time.time_ns())
+            yield Still(output, self._numbers[output], picture, taken_at)
             self._numbers[output] += 1
 
     def write(self, still: Still) -> None:

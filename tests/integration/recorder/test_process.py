@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from adapters.recorder import process
 from adapters.recorder.process import Recorder, RecorderPool
-from adapters.recorder.wire import HURRY
 from server.domain.egress_sources import WebSource
-from server.domain.json_form import to_json
 from server.egress.segments import until_written
-from server.ports.recorder import ORPHANED_SEC, Active, Broke, Ended, Finish, NewOrders, Ready, RecorderDied
+from server.ports.recorder import ORPHANED_SEC, Active, Broke, Ended, Finish, NewOrders, RecorderDied
 from tests.conftest import Eventually
 from tests.integration.recorder.stage import Footage, plan_for, recording
 from tests.people import People, Person
@@ -59,13 +56,21 @@ async def test_a_spare_that_died_is_replaced(livekit: LiveKitServer, room: str, 
     await pool.aclose()
 
 
-def test_who_is_wanted_gives_way_no_longer() -> None:
-    """With a share that would take it a day to get ready, it is as soon as a line comes."""
+async def test_who_is_wanted_gives_way_no_longer(
+    livekit: LiveKitServer, room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spare whose share would take it a day to get ready is ready as soon as somebody starts a recording."""
     program = "from adapters.recorder import __main__ as recorder; recorder._SHARE = 1e-5; recorder.main()"
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, input=HURRY, capture_output=True, check=True, timeout=60)
-    assert json.loads(done.stdout.splitlines()[0]) == to_json(Ready())
-    assert done.stderr == b""
+    monkeypatch.setattr(process, "module_command", lambda _: [sys.executable, "-c", program])
+    pool = RecorderPool()
+    pool.warm_up()
+    spare = pool._spare
+    async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
+        assert spare is not None
+        assert run.recorder is await spare
+        await run.recorder.send(Finish())
+        assert not (await run.hears(Ended)).media
+    await pool.aclose()
 
 
 async def test_one_whose_start_is_given_up_does_not_stay(

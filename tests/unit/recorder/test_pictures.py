@@ -106,15 +106,30 @@ def test_a_foreign_clock_is_not_believed() -> None:
 
 def test_old_pictures_give_way() -> None:
     pictures = filled(*(index / 30 for index in range(100)))
-    assert number(pictures, 0.0) == 98 - int(module._KEPT_SEC * 30)
+    assert number(pictures, 0.0) == 97 - int(module._KEPT_SEC * 30)
     assert pictures.arrived == 100
 
 
 def test_large_pictures_are_not_kept_for_a_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as they may be held back they are, whatever they take."""
     monkeypatch.setattr(module, "_KEPT_BYTES", 20 * WIDTH * HEIGHT * 3 // 2)
-    pictures = filled(*(index / 50 for index in range(240)))
-    assert number(pictures, 0.0) == 238 - int(module._HELD_SEC * 50)
+    pictures = filled(*(index / 64 for index in range(240)))
+    assert number(pictures, 0.0) == 237 - int(module._HELD_SEC * 64)
+
+
+@pytest.mark.parametrize("behind", [0.5, 1.0, 2.5])
+def test_who_looks_later_than_any_is_kept_still_sees_them_move(
+    behind: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_KEPT_BYTES", 0)
+    pictures = Pictures()
+    seen = []
+    for frame in range(240):
+        pictures.put(Raw(frame, frame / 32), frame / 32)
+        if frame >= 100:
+            seen.append(number(pictures, frame / 32 - behind))
+    assert {after - before for before, after in itertools.pairwise(seen)} == {1}
+    assert 100 - seen[0] == 17 + (behind > module._HELD_SEC) * 10
 
 
 @pytest.mark.parametrize("fps", [5, 15, 30, 60])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -52,7 +53,9 @@ class Canvas:
         return text
 
 
-def clockwork(notes: Any, canvas: Any, failed: Callable[[Exception], None] | None = None) -> Timeline:
+def clockwork(
+    notes: Any, canvas: Any, failed: Callable[[Exception], None] | None = None, *, limit_sec: float = 0.0
+) -> Timeline:
     def unexpected(error: Exception) -> None:
         raise error
 
@@ -64,6 +67,7 @@ def clockwork(notes: Any, canvas: Any, failed: Callable[[Exception], None] | Non
         with_audio=True,
         began=lambda _: None,
         failed=failed or unexpected,
+        limit_sec=limit_sec,
     )
 
 
@@ -126,6 +130,69 @@ def test_what_was_due_at_the_end_is_made_up_for() -> None:
     seen = len(paused.frames)
     line.stop()
     assert len(paused.frames) == seen
+
+
+def test_it_ends_after_its_time_however_late_it_is() -> None:
+    """What is made up for at the end is not more than was asked for."""
+    notes = Notes(20, slow=lambda number: 0.5 if number == 10 else 0.0)
+    line = clockwork(notes, Canvas(), limit_sec=20 / FPS)
+    line.start()
+    assert notes.enough.wait(20)
+    line.stop()
+    assert line.seconds == 20 / FPS
+    assert len(notes.frames) == 20
+
+
+def test_frames_that_are_late_show_what_was_when_they_were_due() -> None:
+    """The scene changes while frame 10 takes its time: those that were due before are of the old one."""
+    changed: list[float] = []
+
+    def slow(number: int) -> float:
+        if number == 10:
+            threading.Event().wait(0.3)
+            line.scene = Scene(card="After")
+            changed.append(time.monotonic())
+            threading.Event().wait(0.3)
+        return 0.0
+
+    notes = Notes(60, slow)
+    line = clockwork(notes, Canvas())
+    line.scene = Scene(card="Before")
+    line.start()
+    assert notes.enough.wait(20)
+    line.stop()
+    cards = [frame for frame, _ in notes.frames]
+    turn = cards.index("After")
+    assert cards == ["Before"] * turn + ["After"] * (len(cards) - turn)
+    assert turn == math.ceil((changed[0] - line._start) * FPS)
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_late_frames_of_before_a_cut_are_made_and_none_of_the_cut(goes_on: bool) -> None:
+    """It is cut, and ends or goes on and ends, all while frame 10 takes its time."""
+    moments: list[float] = []
+
+    def slow(number: int) -> float:
+        if number == 10:
+            threading.Event().wait(0.3)
+            moments.append(time.monotonic())
+            line.cut(True)
+            threading.Event().wait(0.5)
+            if goes_on:
+                line.cut(False)
+            notes.enough.set()
+        return 0.0
+
+    notes = Notes(1000, slow)
+    line = clockwork(notes, Canvas())
+    line.start()
+    began = notes.enough.wait(20)
+    assert began
+    start = line._start
+    line.stop()
+    before = math.ceil((moments[0] - start) * FPS)
+    assert before <= len(notes.frames) <= before + (5 if goes_on else 0)
+    assert [gap["reason"] for gap in line.counts.gaps] == (["PAUSED"] if goes_on else [])
 
 
 def test_a_standstill_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
