@@ -80,6 +80,7 @@ def test_what_cannot_be_is_told_in_one_line(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.timeout(240)
 def test_ctrl_c_stops_and_cancels(bax: Bax, tmp_path: Path, data_dir: Path) -> None:
     """Status 130, the job CANCELLED, no FFmpeg and no objects left."""
     slow = ClipFactory(tmp_path).clip(Clip(size="1280x720", fps="30", seconds=30))
@@ -104,12 +105,16 @@ def test_ctrl_c_stops_and_cancels(bax: Bax, tmp_path: Path, data_dir: Path) -> N
     assert errors.splitlines()[-1] == f"cancelled job {job['id']}"
     assert "Traceback" not in errors
     assert job["status"] == "CANCELLED"
-    assert _processes_naming(str(data_dir)) == []
+    # A killed process' last moments are the kernel's.
+    deadline = time.monotonic() + 10
+    while left := _processes_naming(str(data_dir)):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
 
 
 def _wait_for_segment(data_dir: Path, process: subprocess.Popen[str]) -> None:
     """FFmpeg is at work once there is a segment."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not list((data_dir / "work").glob("*/*/720p/segment_000.ts")):
         assert process.poll() is None
         assert time.monotonic() < deadline

@@ -101,7 +101,7 @@ class ScriptedRecorders:
         return recorder
 
     async def number(self, index: int) -> ScriptedRecorder:
-        async with asyncio.timeout(10), self._news:
+        async with asyncio.timeout(30), self._news:
             await self._news.wait_for(lambda: len(self.started) > index)
         return self.started[index]
 

@@ -137,7 +137,9 @@ async def test_somebody_elses_write_lock_is_waited_out(
 ) -> None:
     """An operator's own sqlite3 holds the file for 4 s: nobody is told that the database is locked."""
     await add_jobs(database)
-    with sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None) as operator:
+    path = database_url.removeprefix("sqlite:///")
+    # Its own turn among eight writers may be long in coming.
+    with sqlite3.connect(path, timeout=60, isolation_level=None) as operator:
         async with claimers(database_url, secret_keys, kills=0, pause_sec=[0, 0], seed=0) as waiting:
             await waiting.until("claimed")
             operator.execute("BEGIN IMMEDIATE")

@@ -90,6 +90,8 @@ class TestLosses:
         first = await stage.recorders.number(0)
         first.records(4, at=at(0), content="one")
         await stage.becomes(egress, EgressStatus.ACTIVE)
+        # What it said last of itself is written down after that.
+        await stage.eventually(lambda: _measured(stage, egress, 4_000))
         await claim.dies()
         claim = await stage.claim(egress)
         second = await stage.recorders.number(1)

@@ -81,6 +81,16 @@ def _kill(pids: list[int]) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def _kill_worker(server: BaxServer, *, with_recorders: bool) -> None:
+    """With its recorders: all at one moment, as seen from any of them."""
+    if with_recorders:
+        # It cannot replace them, and they cannot end by themselves because it has gone.
+        server.process.send_signal(signal.SIGSTOP)
+        _kill(recorders_of(server))
+    server.process.kill()
+    server.process.wait()
+
+
 async def _finished(stage: Stage, egress_id: str) -> tuple[dict[str, Any], Media, list[dict[str, Any]]]:
     """The stopped egress, its file and the manifest's gaps."""
     done = await stage.stop(egress_id)
@@ -123,11 +133,7 @@ async def test_a_killed_worker_is_followed_by_another(
     """Issue section 5: kill -9 of the worker, alone or with its recorders as when the host dies."""
     egress = await stage.start(mode="record", quality="480p")
     before = await stage.recorded(egress["id"], 3)
-    recorders = recorders_of(server) if with_recorders else []
-    server.process.kill()
-    server.process.wait()
-    if recorders:
-        _kill(recorders)
+    _kill_worker(server, with_recorders=with_recorders)
     server.start()
     recorded = before["progress"]["durationMs"] / 1000
     await stage.recorded(egress["id"], recorded + 2, within=30)
@@ -156,10 +162,7 @@ async def test_a_room_that_ended_meanwhile_is_finished_from_disk(stage: Stage, s
     """Issue section 5: nobody was there to see the room's end; what was recorded is delivered all the same."""
     egress = await stage.start(mode="record", quality="480p")
     before = await stage.recorded(egress["id"], 3)
-    recorders = recorders_of(server)
-    server.process.kill()
-    server.process.wait()
-    _kill(recorders)
+    _kill_worker(server, with_recorders=True)
     await stage.delete_room()
     server.start()
     done = await stage.ended(egress["id"], within=60)
@@ -277,12 +280,8 @@ async def test_segments_alone_survive_their_worker(
     """Issue section 5: the same for kill -9 of the worker, alone or with its recorders, in the second segment."""
     egress_id = await _segments_only(stage)
     await stage.recorded(egress_id, _SEGMENT_SEC + 5)
-    recorders = recorders_of(server) if with_recorders else []
     killed = time.time()
-    server.process.kill()
-    server.process.wait()
-    if recorders:
-        _kill(recorders)
+    _kill_worker(server, with_recorders=with_recorders)
     server.start()
     await stage.recorded(egress_id, _SEGMENT_SEC + 6, within=30)
     await stage.stop(egress_id)
@@ -296,11 +295,8 @@ async def test_segments_of_a_room_that_ended_meanwhile(stage: Stage, server: Bax
     """Issue section 5: no other recorder follows; what was open is in the final playlist all the same."""
     egress_id = await _segments_only(stage)
     await stage.recorded(egress_id, 5)
-    recorders = recorders_of(server)
     killed = time.time()
-    server.process.kill()
-    server.process.wait()
-    _kill(recorders)
+    _kill_worker(server, with_recorders=True)
     await stage.delete_room()
     server.start()
     played = await _played(stage, egress_id)

@@ -130,7 +130,8 @@ async def test_the_disk_has_room_again_for_the_next_attempt(cramped: Stage, clip
                 row = await tx.jobs.get(None, JobId(job.id))
             assert row is not None
             assert not row.status.is_final
-            return (row.status, row.attempt) == (JobStatus.PENDING, 1)
+            # The second wait is as good as the first, which a stall may hide.
+            return row.status is JobStatus.PENDING and row.attempt >= 1
 
         await cramped.eventually(waits)
         ballast.unlink()

@@ -159,8 +159,9 @@ async def test_a_slow_storage_is_no_stalled_encoder(
     proxy: FaultProxy,
 ) -> None:
     """While uploads hold the encoder back its watchdog waits: the job waits for the storage, in one attempt."""
+    # The watchdog leaves FFmpeg time to start on a busy machine; the uploads take twice as long.
     patience = Patience(
-        storage=S3Options(read_timeout=2, attempts=4), stall_timeout_sec=1, retry_delay_sec=0.2
+        storage=S3Options(read_timeout=3, attempts=4), stall_timeout_sec=3, retry_delay_sec=0.2
     )
     proxy.faults.append(Fault("PUT", times=14, hang=True))
     async with backend_stage(data_dir, eventually, patience=patience) as stage:

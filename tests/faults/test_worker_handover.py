@@ -11,6 +11,7 @@ import pytest
 
 from generated.baxcloud.v1 import video_conversion_pb2 as pb
 from tests.conftest import Eventually
+from tests.faults.sources import SteadySource
 from tests.faults.worker_stage import (
     COMPLETED,
     DEADLINE_SEC,
@@ -98,11 +99,14 @@ async def test_sigterm_hands_the_job_over(stage: WorkerStage, clips: ClipFactory
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 async def test_sigterm_lets_a_job_finish_within_the_grace(stage: WorkerStage, clips: ClipFactory) -> None:
     """Issue section 4: running work ends, nothing new begins, and the last events go out."""
-    jobs = [await stage.api.upload(clips.clip(CLIP)) for _ in range(2)]
-    first = await stage.worker(drain_grace_sec=60)
-    await stage.becomes(jobs[0], lambda seen: seen.status == pb.ConversionJob.PROCESSING)
-    first.signal(signal.SIGTERM)
-    assert await first.ends() == 0
+    # Its source holds the first one back until the signal has been sent.
+    async with SteadySource(clips.clip(CLIP), hold_at=0.5) as source:
+        jobs = [await stage.api.convert(source.url), await stage.api.upload(clips.clip(CLIP))]
+        first = await stage.worker(drain_grace_sec=60)
+        await source.holding.wait()
+        first.signal(signal.SIGTERM)
+        source.release()
+        assert await first.ends() == 0
     assert (await stage.api.get(jobs[0].id)).status == pb.ConversionJob.COMPLETED
     assert (await stage.api.get(jobs[1].id)).status == pb.ConversionJob.PENDING
     check_local(stage, jobs[0], SEGMENTS)
@@ -114,7 +118,8 @@ async def test_sigterm_lets_a_job_finish_within_the_grace(stage: WorkerStage, cl
 async def test_two_workers_share_the_work(stage: WorkerStage, clips: ClipFactory) -> None:
     """Issue section 4: six jobs, each done exactly once."""
     jobs = [await stage.api.upload(clips.clip()) for _ in range(6)]
-    workers = [await stage.worker() for _ in range(2)]
+    # No lease ends while one of them is held up: its job would rightly be done twice.
+    workers = [await stage.worker(lease_sec=30) for _ in range(2)]
     for job in jobs:
         await stage.completes(job)
         check_local(stage, job, 2)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
@@ -95,6 +96,23 @@ async def serve(
         await listener.wait_closed()
         if errors:
             raise errors[0]
+
+
+@asynccontextmanager
+async def serve_both(public: Respond, private: Respond) -> AsyncIterator[tuple[Server, Server]]:
+    """A server on each address, both at the same port."""
+    async with AsyncExitStack() as stack:
+        while True:
+            source = await stack.enter_async_context(serve(public))
+            try:
+                canary = await stack.enter_async_context(serve(private, host=PRIVATE, port=source.port))
+            except OSError as error:
+                # What is free at one address may be somebody's at the other.
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            break
+        yield source, canary
 
 
 async def _read_request(

@@ -273,10 +273,11 @@ async def test_a_steady_source_passes_several_rate_windows(tmp_path: Path) -> No
         await request.send(head(200, {"Content-Length": "30000"}))
         for _ in range(30):
             await request.send(b"x" * 1000)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
 
     async with serve(respond) as source:
-        limits = FetchLimits(min_bytes_per_sec=1000, rate_window_sec=0.1)
+        # A window longer than most stalls: in one that is slept through, nothing comes.
+        limits = FetchLimits(min_bytes_per_sec=1000, rate_window_sec=1.0)
         downloaded, _ = await fetch(source.url(), tmp_path, limits=limits)
     assert downloaded.size == 30_000
     assert len(source.requests) == 1
@@ -287,7 +288,7 @@ async def test_a_source_that_never_answers(tmp_path: Path) -> None:
         await asyncio.Event().wait()
 
     async with serve(respond) as source:
-        error = await failure(source.url(), tmp_path, limits=FetchLimits(answer_sec=0.1))
+        error = await failure(source.url(), tmp_path, limits=FetchLimits(answer_sec=0.5))
     assert error.message == "timed out fetching input URL after 3 retries"
     assert error.timed_out
     assert len(source.requests) == 4
@@ -301,7 +302,7 @@ async def test_the_total_deadline_ends_all_tries(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
 
     async with serve(respond) as source:
-        error = await failure(source.url(), tmp_path, limits=FetchLimits(total_sec=0.3))
+        error = await failure(source.url(), tmp_path, limits=FetchLimits(total_sec=1.0))
     assert error.message == "timed out fetching input URL after 0 retries"
     assert error.timed_out
     assert len(source.requests) == 1

@@ -21,6 +21,7 @@ from tests.integration.http_sources import (
     Respond,
     public_is_loopback_2,
     serve,
+    serve_both,
 )
 from tests.unit.http.test_netguard import PRIVATE_HOSTS
 
@@ -137,7 +138,7 @@ async def test_no_private_host_of_the_corpus_is_ever_contacted(tmp_path: Path) -
 async def test_a_name_that_rebinds_is_not_followed_inside(tmp_path: Path) -> None:
     """2.8 case 18: public on the first look-up, 127.0.0.1 on all later ones, with the same port open there."""
     names = Names(media_test=[[PUBLIC], [PRIVATE]])
-    async with serve(ok) as source, serve(ok, host=PRIVATE, port=source.port) as canary:
+    async with serve_both(ok, ok) as (source, canary):
         guard = public_is_loopback_2(names)
         await fetch(source.url(), tmp_path, guard=guard)
         assert names.asked == ["media.test"], "one look-up decides and connects"
@@ -148,7 +149,7 @@ async def test_a_name_that_rebinds_is_not_followed_inside(tmp_path: Path) -> Non
 async def test_a_name_with_both_kinds_of_address_is_refused(tmp_path: Path) -> None:
     """2.8 case 18."""
     names = Names(media_test=[[PUBLIC, PRIVATE]])
-    async with serve(ok) as source, serve(ok, host=PRIVATE, port=source.port) as canary:
+    async with serve_both(ok, ok) as (source, canary):
         await refused(source.url(), tmp_path, guard=public_is_loopback_2(names))
     assert (source.connections, canary.connections) == (0, 0)
 

@@ -130,9 +130,11 @@ async def test_slow_handlers_are_no_silence(tmp_path: Path) -> None:
     """A storage that takes its time after the encoder has ended is not taken for a stalled encoder."""
     binary = fake_ffmpeg(tmp_path, "echo done")
     released = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.5, released.set)
+    # Longer than a busy machine takes to start and end it, which is silence too.
+    silence_sec = 3.0
 
     async def slowly(_line: str) -> None:
+        asyncio.get_running_loop().call_later(silence_sec + 0.5, released.set)
         await released.wait()
 
     outcome = await run_guarded(
@@ -141,7 +143,7 @@ async def test_slow_handlers_are_no_silence(tmp_path: Path) -> None:
         files=Files(),
         limits=Limits(),
         heartbeat=Heartbeat(),
-        stall_timeout_sec=0.2,
+        stall_timeout_sec=silence_sec,
         on_stdout=slowly,
     )
     assert not outcome.stalled

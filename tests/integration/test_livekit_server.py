@@ -12,7 +12,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,11 +158,12 @@ async def test_it_listens_on_loopback_only(embedded: Open, data_dir: Path) -> No
     await ready(embedded())
     (pid,) = running(data_dir)
 
-    inodes = {
-        match[1]
-        for link in Path(f"/proc/{pid}/fd").iterdir()
-        if (match := re.fullmatch(r"socket:\[(\d+)\]", str(link.readlink())))
-    }
+    inodes: set[str] = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        # Connections of health checks come and go meanwhile.
+        with suppress(FileNotFoundError):
+            if match := re.fullmatch(r"socket:\[(\d+)\]", str(link.readlink())):
+                inodes.add(match[1])
     local = [
         fields[1]
         for table in ("tcp", "tcp6", "udp", "udp6")

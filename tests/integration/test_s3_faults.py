@@ -7,6 +7,7 @@ import contextlib
 import resource
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,10 @@ from tests.servers.s3 import S3Server
 from tests.servers.s3_faults import Fault, FaultProxy, error, fault_proxy
 
 MIB = 1 << 20
-OPTIONS = S3Options(part_size=5 * MIB, connect_timeout=2, read_timeout=1.5, attempts=3)
+# Patient: what is counted here must not be tried again because the machine stalled.
+OPTIONS = S3Options(part_size=5 * MIB, connect_timeout=10, read_timeout=15, attempts=3)
+# Where a request is never answered.
+HASTY = replace(OPTIONS, read_timeout=1.5)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +141,7 @@ async def test_slow_down_for_ever_is_a_passing_fault(
 async def test_a_hang_ends(open_store: Opener, config: S3Config, proxy: FaultProxy) -> None:
     """Row 34: one request that is never answered is tried again; if all hang, the fault is a passing one."""
     proxy.faults.append(Fault("PUT", hang=True))
-    store = await open_store(config)
+    store = await open_store(config, options=HASTY)
     await store.put_bytes("a.ts", b"x", content_type="video/mp2t")
     proxy.faults.append(Fault("GET", times=99, hang=True))
     with pytest.raises(StorageError, match="no answer from the storage in time") as failed:
@@ -270,7 +274,7 @@ async def test_cancelling_an_upload_leaves_nothing(
 ) -> None:
     """A job that lost its ownership stops its upload: no object, no open parts."""
     proxy.faults.append(Fault("partNumber=2", hang=True, times=99))
-    store = await open_store(config)
+    store = await open_store(config, options=HASTY)
     task = asyncio.create_task(store.put_file("big.mp4", big, content_type="video/mp4"))
     async with asyncio.timeout(20):
         await proxy.hanging.wait()
@@ -286,7 +290,7 @@ async def test_a_cancelled_call_is_not_tried_again(
 ) -> None:
     """A worker that lost its job writes nothing later: the one request under way ends by its time limit."""
     proxy.faults.append(Fault("PUT", hang=True, times=99))
-    store = await open_store(config)
+    store = await open_store(config, options=HASTY)
     task = asyncio.create_task(store.put_bytes("a.ts", b"x", content_type="video/mp2t"))
     async with asyncio.timeout(20):
         await proxy.hanging.wait()
@@ -301,7 +305,7 @@ async def test_a_hanging_storage_holds_up_no_other(
     open_store: Opener, config: S3Config, proxy: FaultProxy, moto: S3Server
 ) -> None:
     """All threads of one endpoint are stuck; another endpoint's upload goes through meanwhile."""
-    stuck = await open_store(config)
+    stuck = await open_store(config, options=HASTY)
     proxy.faults.append(Fault("PUT", hang=True, times=99))
     tasks = [
         asyncio.create_task(stuck.put_bytes(f"{n}.ts", b"x", content_type="video/mp2t")) for n in range(12)

@@ -131,10 +131,11 @@ async def test_deadline(surface: Surface) -> None:
 
     surface.recorder.answers["GetRoom"] = stall
     method = surface.method("GetRoom")
-    assert (await surface.grpc(method, REQUEST, headers_for(), timeout=0.05)).code == "deadline_exceeded"
+    # Long enough for the handler to begin.
+    assert (await surface.grpc(method, REQUEST, headers_for(), timeout=1.5)).code == "deadline_exceeded"
     await asyncio.wait_for(stopped.wait(), 5)
     stopped.clear()
-    impatient = headers_for(**{"x-twirp-timeout-ms": "50"})
+    impatient = headers_for(**{"x-twirp-timeout-ms": "1500"})
     twirp = await surface.twirp_json(method, REQUEST, impatient)
     assert (twirp.code, twirp.status) == ("deadline_exceeded", 408)
     await asyncio.wait_for(stopped.wait(), 5)

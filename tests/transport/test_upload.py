@@ -198,7 +198,7 @@ async def test_every_split_of_a_form(surface: Surface) -> None:
 
 @pytest.fixture
 async def small(sqlite_database: SqlDatabase) -> AsyncIterator[Surface]:
-    limits = BodyLimits(json_bytes=2000, upload_bytes=10_000, grace_sec=0.5, min_rate=1000)
+    limits = BodyLimits(json_bytes=2000, upload_bytes=10_000, grace_sec=2, min_rate=1000)
     async with running_surface(sqlite_database, limits=limits) as running:
         yield running
 
