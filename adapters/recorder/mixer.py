@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HZ = 48_000
 # As long as the timeline may lag before it leaves time out, and a little.
-_RING = HZ * 5 // 2
+_RING = HZ * 3
 # Over so many blocks the earliest arrival is looked for; the others waited for something.
 _WINDOW = 25
 _JUMP = HZ * 40 // 1000
@@ -100,10 +100,12 @@ class Sound:
     def take(self, position: int, count: int) -> Samples | None:
         """The samples from `position` on, None where they are silent. Positions only grow."""
         with self._lock:
-            if position > self._taken:
-                self._clear(self._taken, position)
-            self._taken = position + count
-            if self._loud_until <= position:
+            end = position + count
+            # So late that newer ones took their place.
+            lost = position < self._taken
+            self._clear(self._taken, end if lost else position)
+            self._taken = max(self._taken, end)
+            if lost or self._loud_until <= position:
                 return None
             places = np.arange(position, position + count) % _RING
             samples: Samples = self._ring[places]
@@ -111,7 +113,7 @@ class Sound:
             return samples
 
     def _clear(self, start: int, end: int) -> None:
-        at, count = start % _RING, min(end - start, _RING)
+        at, count = start % _RING, min(max(0, end - start), _RING)
         self._ring[at : at + count] = 0
         self._ring[: max(0, at + count - _RING)] = 0
 

@@ -24,6 +24,8 @@ _MAX_LINE_BYTES = 1 << 20
 _LINE_CHARS = 2000
 _KEPT_LINES = 5
 _READY_SEC = 30.0
+# Who is not wanted yet takes its time.
+_LEISURE_SEC = 300.0
 _FAREWELL_SEC = 5.0
 # A recorder that joins its room has the processor to itself for so long, before the next one is made ready.
 _BREATH_SEC = 1.0
@@ -56,7 +58,7 @@ class Recorder:
     async def until_ready(self, wanted: asyncio.Event) -> None:
         """It gives way to others until it is `wanted`. Raise RecorderDied when it does not come up then."""
         try:
-            async with asyncio.timeout(None) as limit:
+            async with asyncio.timeout(_LEISURE_SEC) as limit:
                 hurrying = asyncio.create_task(self._hurry(wanted, limit), name="hurry")
                 try:
                     report = await self._next()

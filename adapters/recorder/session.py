@@ -351,9 +351,13 @@ class _Session:
             if order.destinations != self._told:
                 self._told = order.destinations
                 timeline.call(partial(self._redirect, program, order.destinations))
-            timeline.cut(order.paused == "cut")
+            if order.paused == "cut":
+                timeline.cut(on=True)
         self._director.orders = order
         self._on_change()
+        if timeline is not None and order.paused != "cut":
+            # After the scene, of which the first frame is.
+            timeline.cut(on=False)
 
     def _redirect(self, program: Program, destinations: Sequence[Destination]) -> None:
         """In the timeline's thread. Streams that have not begun must not be taken for failed ones."""

@@ -129,11 +129,13 @@ class Timeline:
 
     @property
     def position(self) -> float:
-        """Where in the recording it is now, seconds: what is late has its place already."""
+        """Where in the recording it is now, seconds: what is late has its place already, unless it will be left out."""
         if not self._start or self._is_out or self._stop.is_set():
             return self.seconds
-        gone = max(self.seconds, time.monotonic() - self._start)
-        return min(gone, self._limit_sec or gone)
+        now = min((at for at, out in tuple(self._cuts) if out), default=time.monotonic())
+        lag = now - self._start - self.seconds
+        reached = self.seconds + lag if 0 < lag <= _STALL_SEC else self.seconds
+        return min(reached, self._limit_sec or reached)
 
     @property
     def scene(self) -> Scene:
@@ -184,10 +186,9 @@ class Timeline:
                 self._stop.wait(due - now)
                 continue
             self._run_calls()
-            if now - due > _STALL_SEC:
-                if self._stop.is_set():
-                    return
-                self._leave_out(now - due, "STALLED")
+            missing = min(now, self._until) - due if self._stop.is_set() else now - due
+            if missing > _STALL_SEC:
+                self._leave_out(missing, "STALLED")
                 continue
             self._emit(due, late=now - due > (_LATE_LIVE_SEC if self.live else _LATE_SEC))
 
@@ -221,9 +222,10 @@ class Timeline:
             # Pictures that nobody takes would fill the memory.
             now = time.monotonic()
             self._pictures(self._scene_at(now), now)
-        at, self._is_out = self._cuts.popleft()
-        if at > due and not self._is_out:
+        at, out = self._cuts.popleft()
+        if at > due and not out:
             self._leave_out(at - due, "PAUSED")
+        self._is_out = out
 
     def _leave_out(self, seconds: float, reason: str) -> None:
         frames = math.ceil(seconds * self._rate)

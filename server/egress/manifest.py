@@ -138,7 +138,7 @@ def _track(track: TrackSeen, join: Join) -> dict[str, Any]:
         "identity": track.identity,
         "kind": track.media,
         "codec": track.codec,
-        "startMs": join.at_ms + track.start_ms,
+        "startMs": join.at_ms + min(track.start_ms, end),
         "endMs": join.at_ms + end,
     }
 

@@ -92,6 +92,17 @@ def test_nobody_listening_costs_no_memory_and_loses_only_what_is_old() -> None:
     assert (samples[:, 0] == ramp(490 * BLOCK, 10 * BLOCK)[:, 0]).all()
 
 
+def test_who_takes_too_late_gets_silence_and_then_what_belongs_there() -> None:
+    """Newer samples took the place of those that were due four seconds ago."""
+    sound = Sound()
+    for number in range(400):
+        sound.put(ramp(number * BLOCK), (number + 1) * BLOCK)
+    assert sound.take(50 * BLOCK, BLOCK) is None
+    samples = sound.take(200 * BLOCK, BLOCK)
+    assert samples is not None
+    assert (samples[:, 0] == ramp(200 * BLOCK)[:, 0]).all()
+
+
 def test_loudness_is_told() -> None:
     sound = Sound()
     assert sound.level() == 0

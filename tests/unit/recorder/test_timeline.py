@@ -167,6 +167,38 @@ def test_frames_that_are_late_show_what_was_when_they_were_due() -> None:
     assert turn == math.ceil((changed[0] - line._start) * FPS)
 
 
+def test_where_it_is_counts_what_is_late_and_nothing_of_a_cut() -> None:
+    """Who comes while frame 10 takes its time comes then, not at frame 10, and not in the cut."""
+    seen: list[tuple[float, float]] = []
+
+    def slow(number: int) -> float:
+        if number == 10:
+            threading.Event().wait(0.4)
+            seen.append((line.position, time.monotonic() - line._start))
+            line.cut(True)
+            threading.Event().wait(0.4)
+            seen.append((line.position, seen[0][1]))
+        return 0.0
+
+    notes = Notes(11, slow)
+    line = clockwork(notes, Canvas())
+    assert line.position == 0
+    line.start()
+    assert notes.enough.wait(20)
+    line.stop()
+    assert [where for where, _ in seen] == [pytest.approx(when, abs=0.05) for _, when in seen]
+    assert line.position == line.seconds
+
+
+def test_what_was_due_too_long_before_the_end_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline, "_STALL_SEC", 0.3)
+    notes = Notes(11, slow=lambda number: 0.6 if number == 10 else 0.0)
+    line = run(notes, Canvas())
+    (gap,) = line.counts.gaps
+    assert gap["reason"] == "STALLED"
+    assert line.counts.dropped >= 0.5 * FPS
+
+
 @pytest.mark.parametrize("goes_on", [True, False])
 def test_late_frames_of_before_a_cut_are_made_and_none_of_the_cut(goes_on: bool) -> None:
     """It is cut, and ends or goes on and ends, all while frame 10 takes its time."""
