@@ -317,13 +317,13 @@ async def test_a_live_playlist_plays_in_a_browser_while_it_runs(hall: Hall) -> N
                 "(document.getElementById('video'))"
             )
             assert seen[2] is None
+            shown = await page.value(
+                "[document.getElementById('state'), document.getElementById('levels')].map(e => e.textContent)"
+            )
+            assert shown == ["Playing 640×360", ""]
             return bool(seen[0] > 1.0 and seen[1] == 640)
 
         await hall.eventually(plays, within=40)
-        shown = await page.value(
-            "[document.getElementById('state'), document.getElementById('levels')].map(e => e.textContent)"
-        )
-        assert shown == ["Playing 640×360", ""]
         listed = await hall.lk.egress.list_egress(pb.ListEgressRequest(egress_id=info.egress_id))
         assert listed.items[0].status == pb.EGRESS_ACTIVE
     await hall.lk.egress.stop_egress(pb.StopEgressRequest(egress_id=info.egress_id))

@@ -6,7 +6,7 @@ import http.server
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -146,15 +146,19 @@ def test_a_taken_port_of_a_worker_is_one_line(tmp_path: Path) -> None:
 
 async def test_health_asks_the_configured_livekit(tmp_path: Path, eventually: Eventually) -> None:
     """Ready all the same, for everything but rooms works; the body says what is wrong, and when it is over."""
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
-    with bax_server(
-        tmp_path / "bax",
-        livekit_embedded="1",
-        livekit_url=f"ws://127.0.0.1:{port}",
-        livekit_api_key="devkey",
-        livekit_api_secret="devsecret-devsecret-devsecret-dev",
-    ) as server:
+    with ExitStack() as stack:
+        # Nobody listens there, nor can anybody else.
+        reserved = stack.enter_context(socket.socket())
+        reserved.bind(("127.0.0.1", 0))
+        server = stack.enter_context(
+            bax_server(
+                tmp_path / "bax",
+                livekit_embedded="1",
+                livekit_url=f"ws://127.0.0.1:{reserved.getsockname()[1]}",
+                livekit_api_key="devkey",
+                livekit_api_secret="devsecret-devsecret-devsecret-dev",
+            )
+        )
         away = server.call("GET", "/healthz", headers={})
         metrics = _samples(server)
 

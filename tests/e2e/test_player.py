@@ -65,7 +65,8 @@ async def test_the_result_plays_through_hls_js(
         async def plays() -> dict[str, Any] | None:
             seen = await state()
             assert seen["error"] is None, seen
-            return seen if seen["time"] > 0.5 and seen["frames"] > 5 else None
+            playing = seen["time"] > 0.5 and seen["frames"] > 5 and seen["state"].startswith("Playing")
+            return seen if playing and seen["levels"] else None
 
         first = await eventually(plays, within=30)
 

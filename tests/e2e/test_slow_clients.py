@@ -70,10 +70,12 @@ async def call_repeatedly(server: BaxServer) -> Counter[int]:
 
 
 def connections_of(server: BaxServer) -> int:
-    return sum(
-        str(entry.readlink()).startswith("socket:")
-        for entry in Path(f"/proc/{server.process.pid}/fd").iterdir()
-    )
+    found = 0
+    for entry in Path(f"/proc/{server.process.pid}/fd").iterdir():
+        # Closed since it was listed.
+        with contextlib.suppress(FileNotFoundError):
+            found += str(entry.readlink()).startswith("socket:")
+    return found
 
 
 async def test_hundreds_of_slow_clients_hold_up_nobody(tmp_path: Path, eventually: Eventually) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import jwt
 import pytest
 
+from tests.conftest import Eventually
 from tests.livekit.sides import JSON, METHODS, PROTOBUF, Case, Side, outcomes, sides
 from tests.livekit.stage import LiveKitStage, Pair
 
@@ -123,7 +124,9 @@ BAD_BODIES = (
 
 
 @asynccontextmanager
-async def with_alice(stage: LiveKitStage, asked: tuple[Side, ...]) -> AsyncIterator[None]:
+async def with_alice(
+    stage: LiveKitStage, asked: tuple[Side, ...], eventually: Eventually
+) -> AsyncIterator[None]:
     """Every side's room exists and has a participant who publishes data; the first two reach LiveKit directly."""
     from livekit import rtc
 
@@ -140,6 +143,16 @@ async def with_alice(stage: LiveKitStage, asked: tuple[Side, ...]) -> AsyncItera
             stage.livekit.public_url, itself.token({"roomJoin": True, "room": inside}, sub="alice")
         )
         visits.append(visit)
+
+        async def is_active(side: Side = side) -> bool:
+            token = side.pair.token({"roomAdmin": True, "room": side.room})
+            listed = await stage.ask(
+                "RoomService/ListParticipants", {"room": side.room}, token, base=side.base
+            )
+            return [one["state"] for one in listed.json.get("participants", ())] == ["ACTIVE"]
+
+        # LiveKit may hear of it after her.
+        await eventually(is_active)
     try:
         yield
     finally:
@@ -170,12 +183,12 @@ def test_all_methods_are_compared() -> None:
 
 
 @pytest.mark.parametrize("method", list(GOOD))
-async def test_good_and_missing_things(stage: LiveKitStage, method: str) -> None:
+async def test_good_and_missing_things(stage: LiveKitStage, method: str, eventually: Eventually) -> None:
     """LK-06, B-80: both encodings of every request, on rooms and participants that are there and that are not."""
     video, bodies = GOOD[method]
     for kind in (JSON, PROTOBUF):
         asked = sides(stage, f"{method}-{kind[-4:]}")
-        async with with_alice(stage, asked):
+        async with with_alice(stage, asked, eventually):
             cases = [Case(method, body, video, kind=kind, note=note) for note, body in bodies]
             assert await differences(stage, cases, asked) == []
 

@@ -89,7 +89,10 @@ class Feeder:
                 self.program.audio(sound(first, end - first))
             self.number += 1
             if live:
-                time.sleep(max(0.0, began + self.number / self.fps - time.monotonic()))
+                early = began + self.number / self.fps - time.monotonic()
+                # On a machine that stood still it goes on from there: seconds of media in a moment would be no live feed.
+                began -= min(early, 0.0)
+                time.sleep(max(early, 0.0))
 
 
 class LiveFeed:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,13 +18,14 @@ from livekit.api import AccessToken, ListParticipantsRequest, LiveKitAPI, VideoG
 from adapters.recorder.process import Recorder, RecorderPool
 from server.domain.egress import AudioEncoding, Encoding, VideoEncoding
 from server.domain.egress_sources import RoomSource, Source
-from server.ports.recorder import Active, Broke, Ended, FromRecorder, RecorderDied, RecorderPlan
+from server.ports.recorder import Active, Broke, Ended, FromRecorder, Measured, RecorderDied, RecorderPlan
 from tests.marks import beeps, is_flash, read_number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from server.domain.layout import Rect
+    from tests.people import People
     from tests.servers.livekit import LiveKitServer
 
 T = TypeVar("T")
@@ -106,6 +108,36 @@ class Run:
         await self.hears(Active)
         await asyncio.sleep(seconds)
 
+    async def recorded(self, seconds: float, within: float = 30.0) -> None:
+        """Waits until the recorder says that it has so much, however long that takes it."""
+        await self._news_of(
+            lambda: any(one.duration_ms >= seconds * 1000 for one in self.all(Measured)), within
+        )
+
+    async def goes_on(self, frames: int, within: float = 30.0) -> None:
+        """Waits until the recorder says that it has so many frames more than at last."""
+        before = self.all(Measured)[-1].composed
+        await self._news_of(lambda: self.all(Measured)[-1].composed >= before + frames, within)
+
+    async def halts(self, within: float = 30.0) -> None:
+        """Waits until the recorder says three times that there is no more: the order to pause has come through."""
+        told = len(self.all(Measured))
+
+        def halted() -> bool:
+            latest = [one.duration_ms for one in self.all(Measured)[told:]][-3:]
+            return len(latest) == 3 and len(set(latest)) == 1
+
+        await self._news_of(halted, within)
+
+    async def _news_of(self, condition: Callable[[], bool], within: float) -> None:
+        async with asyncio.timeout(within):
+            while not condition():
+                self._news.clear()
+                end = [one for one in self.said if isinstance(one, Ended | Broke)]
+                if end or self.death:
+                    raise AssertionError(f"not before {end or self.death}")
+                await self._news.wait()
+
 
 @contextlib.asynccontextmanager
 async def recording(pool: RecorderPool, plan: RecorderPlan) -> AsyncIterator[Run]:
@@ -173,6 +205,17 @@ class Footage:
     def beeps(self) -> list[float]:
         return beeps(self.sound, self.hz)
 
+    def shows(self, since: int, rect: Rect | None = None) -> bool:
+        """Whether a picture of that number or one of the next minutes stands at the end."""
+        if not self.lumas:
+            return False
+        number = read_number(self.in_rect(rect)[-1])
+        return number is not None and since <= number < since + 5000
+
+    def shows_nobody(self) -> bool:
+        """Whether nobody can be read in the last pictures; a single one may be torn while it is written."""
+        return bool(self.lumas) and all(read_number(one) is None for one in self.lumas[-5:])
+
     def offsets(self, rect: Rect | None = None) -> list[float]:
         """Sound minus picture in seconds, for each flash with a beep near."""
         heard = self.beeps()
@@ -181,3 +224,31 @@ class Footage:
             for flash in self.flashes(rect)
             if (near := [beep - flash for beep in heard if abs(beep - flash) < 0.4])
         ]
+
+
+def drawn_now(people: People, fps: int = 30) -> int:
+    """The number that each of these people draws at this moment."""
+    return int((time.time() - people.origin) * fps)
+
+
+async def until_recorded(path: Path, condition: Callable[[Footage], bool], within: float = 30.0) -> None:
+    """Waits until the file, as far as it can be read while it is written (all but the last second or so), is like that.
+
+    How long a picture is on its way when the machine is busy cannot be known.
+    """
+    async with asyncio.timeout(within):
+        while True:
+            if await asyncio.to_thread(_is_like, path, condition):
+                return
+            await asyncio.sleep(0.5)
+
+
+def _is_like(path: Path, condition: Callable[[Footage], bool]) -> bool:
+    import av
+
+    try:
+        footage = Footage.read(path)
+    except (av.FFmpegError, OSError):
+        # Nothing of it is there yet, or half of what is written at this moment.
+        return False
+    return condition(footage)

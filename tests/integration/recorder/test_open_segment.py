@@ -90,8 +90,8 @@ async def test_a_kill_loses_less_than_two_seconds(tmp_path: Path, after: int, se
     process.kill()
     await process.wait()
     segments = await _adopted(tmp_path)
-    # One picture alone cannot be shown.
-    assert bool(segments) is (after > 1)
+    # One picture alone cannot be shown; it may have written more before it was killed.
+    assert segments or after == 1
     kept = 0
     if segments:
         look = _look(tmp_path, [one.file for one in segments])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import signal
+import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from server.domain.egress_sources import RoomTracksSource
 from server.domain.layout import Rect, StageTrack, arrange
 from server.ports.recorder import Active, Ended, Finish, NewOrders, RecorderPlan, TrackSeen
 from tests.conftest import Eventually
-from tests.integration.recorder.stage import Footage, plan_for, recording
+from tests.integration.recorder.stage import Footage, plan_for, recording, until_recorded
 from tests.people import People, Person
 from tests.servers.livekit import LiveKitServer
 
@@ -68,14 +71,22 @@ async def test_two_people_side_by_side(
     seconds = (story.end_ns - min(file.start_ns for file in story.files)) / 1e9
     assert abs(finished.duration_ms / 1000 - seconds) < 0.1
     assert abs(len(footage.lumas) - seconds * 30) <= 2
-    for rect in halves(640, 180):
+    for name, rect in zip(("ann", "bob"), halves(640, 180), strict=True):
         numbers = [number for number in footage.numbers(rect)[30:] if number is not None]
         assert len(numbers) > 0.95 * len(footage.lumas[30:])
-        assert all(0 <= later - earlier < 15 for earlier, later in itertools.pairwise(numbers))
+        assert numbers == sorted(numbers)
+        # What came of them: a busy publisher leaves some out.
+        (came,) = [
+            Footage.read(tmp_path / file.file).numbers()
+            for file in story.files
+            if (story.tracks[file.sid].identity, story.tracks[file.sid].kind) == (name, "video")
+        ]
+        wanted = {number for number in came if number is not None and number >= numbers[0]}
+        assert len(wanted & set(numbers)) > 0.8 * len(wanted)
         # The publisher's own offset is in it.
         offsets = footage.offsets(rect)[1:-1]
         assert len(offsets) >= 2
-        assert all(abs(offset) < 0.12 for offset in offsets)
+        assert statistics.median(map(abs, offsets)) < 0.12
     assert [path.name for path in target.parent.iterdir()] == ["room.mp4"]
 
 
@@ -109,17 +120,12 @@ async def test_a_killed_and_a_paused_recording_are_cut_together(
 
 
 async def test_sound_alone(
-    livekit: LiveKitServer,
-    people: People,
-    pool: RecorderPool,
-    room: str,
-    tmp_path: Path,
-    eventually: Eventually,
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
 ) -> None:
     await people.join(Person("ann", video=False), room)
     async with recording(pool, plan_of(livekit, room, tmp_path)) as run:
-        await eventually(lambda: run.all(TrackSeen))
-        await run.records(3.2)
+        sound = (await run.hears(TrackSeen)).file
+        await until_recorded(tmp_path / sound, lambda so_far: len(so_far.beeps()) >= 3)
         await run.recorder.send(Finish())
         await run.hears(Ended)
     target = tmp_path / "room.ogg"
@@ -136,6 +142,11 @@ async def test_a_stopped_composition_leaves_nothing(
         await run.records(2.0)
         await run.recorder.send(Finish())
         await run.hears(Ended)
+    with (tmp_path / "timeline-000.json").open("a") as timeline:
+        # A minute, so that it is not made before it can be stopped.
+        timeline.write(
+            json.dumps({"at": time.time_ns() + 60_000_000_000, "event": "joined", "room": "RM"}) + "\n"
+        )
     before = {path.name for path in tmp_path.iterdir()}
     begun = asyncio.Event()
     composing = asyncio.create_task(

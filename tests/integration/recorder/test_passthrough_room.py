@@ -26,7 +26,7 @@ from server.domain.egress import Encoding
 from server.domain.egress_sources import RoomTracksSource, TrackSource
 from server.ports.recorder import Active, Broke, Ended, Finish, Measured, RecorderPlan, TrackSeen
 from tests.conftest import Eventually
-from tests.integration.recorder.stage import Footage, plan_for, recording
+from tests.integration.recorder.stage import Footage, plan_for, recording, until_recorded
 from tests.people import People, Person
 from tests.servers.livekit import LiveKitServer
 
@@ -59,18 +59,32 @@ async def test_three_people_and_a_republish(
         def files() -> set[str]:
             return {one.file for one in run.all(TrackSeen)}
 
+        async def all_have_begun() -> None:
+            for file in files():
+                await until_recorded(
+                    tmp_path / file, lambda so_far: len(so_far.lumas) > 5 or len(so_far.sound) > 24_000
+                )
+
         await run.hears(Active)
         # Who speaks is told when it changes.
         cy = Person("cy", name="Cy", codec="vp9", fps=15, humming=True)
         first["cy"] = await people.join(cy, room)
         await eventually(lambda: len(files()) == 6)
-        await run.records(1.5)
+        await all_have_begun()
+        await eventually(lambda: any("cy" in levels for _, levels in read_timelines(tmp_path).speaking))
         await people.tell("ann", "mute", kind="video")
         await people.tell("bob", "unpublish", kind="video")
         again = await people.tell("bob", "publish")
         await eventually(lambda: len(files()) == 7)
+        await all_have_begun()
         await people.tell("ann", "unmute", kind="video")
         await people.tell("cy", "leave")
+
+        def both_are_told() -> bool:
+            told = (tmp_path / "timeline-000.json").read_text()
+            return len(read_timelines(tmp_path).tracks[first["ann"]["video"]].muted) == 3 and '"left"' in told
+
+        await eventually(both_are_told)
         await run.records(1.5)
         await run.recorder.send(Finish())
         ended = await run.hears(Ended)
@@ -115,7 +129,9 @@ async def test_flashes_of_all_fall_together_on_the_timeline(
     async with recording(pool, plan_of(livekit, room, tmp_path)) as run:
         await run.hears(Active)
         await eventually(lambda: timeline.read_text().count('"clock"') >= 2, within=30)
-        await run.records(1.5)
+        # A busy publisher leaves out some.
+        for file in {one.file for one in run.all(TrackSeen)}:
+            await until_recorded(tmp_path / file, lambda so_far: len(so_far.flashes()) >= 6)
         await run.recorder.send(Finish())
         await run.hears(Ended)
     story = read_timelines(tmp_path)
@@ -123,7 +139,7 @@ async def test_flashes_of_all_fall_together_on_the_timeline(
         [file.start_ns / 1e9 + at for at in Footage.read(tmp_path / file.file).flashes()]
         for file in story.files
     ]
-    assert min(len(moments) for moments in flashes) >= 3
+    assert min(len(moments) for moments in flashes) >= 6
     apart = [min(abs(one - other) for other in flashes[1]) for one in flashes[0][1:-1]]
     # How late a busy publisher lets a single one be is not ours.
     assert statistics.median(apart) < 0.08
@@ -135,9 +151,11 @@ async def test_a_killed_recorder_leaves_a_timeline_that_can_be_read(
     """EG-40: what was written is of use, and the next part joins it."""
     await people.join(Person("ann", codec="h264", fps=15, audio=False), room)
     async with recording(pool, plan_of(livekit, room, tmp_path)) as run:
-        await run.records(3.0)
+        seen = await run.hears(TrackSeen)
+        await until_recorded(tmp_path / seen.file, lambda so_far: len(so_far.lumas) > 20)
         os.kill(run.recorder.pid, signal.SIGKILL)
     async with recording(pool, plan_of(livekit, room, tmp_path, part=1)) as run:
+        await run.hears(TrackSeen)
         await run.records(1.0)
         await run.recorder.send(Finish())
         await run.hears(Ended)
@@ -180,13 +198,17 @@ class FarRoom(Room):
             super()._media(data)
 
 
-async def record_through(network: BadNetwork, plan: RecorderPlan, seconds: float) -> Measured:
+async def record_through(
+    network: BadNetwork, plan: RecorderPlan, seconds: float, eventually: Eventually
+) -> Measured:
+    """For so long from the first packet on."""
     assert isinstance(plan.source, TrackSource)
     outcome: asyncio.Future[Ended | Broke] = asyncio.get_running_loop().create_future()
     recording = OneTrack(plan, plan.source.track_id, lambda _: None, outcome)
     room = FarRoom(plan, recording, network)
     recording.attach(room)
     following = asyncio.create_task(room.run())
+    await eventually(lambda: network.began or following.done())
     await asyncio.wait({following}, timeout=seconds)
     assert recording.finish(time.time_ns())
     # What is on its way again at this moment does not count.
@@ -197,13 +219,13 @@ async def record_through(network: BadNetwork, plan: RecorderPlan, seconds: float
 
 
 async def test_lost_packets_are_asked_for_again(
-    livekit: LiveKitServer, people: People, room: str, tmp_path: Path
+    livekit: LiveKitServer, people: People, room: str, tmp_path: Path, eventually: Eventually
 ) -> None:
     """5 % of the packets are lost on the way: no frame of the picture is."""
     sids = await people.join(Person("ann", codec="h264", fps=20, audio=False, busy=True), room)
     plan = plan_of(livekit, room, tmp_path, source=TrackSource(sids["video"]))
     network = BadNetwork(lambda _: 0.05)
-    last = await record_through(network, plan, 5)
+    last = await record_through(network, plan, 5, eventually)
     assert network.lost > 2
     assert last.dropped == 0
     footage = Footage.read(tmp_path / "part-000.mp4")
@@ -220,6 +242,7 @@ async def test_two_seconds_without_packets(
     room: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    eventually: Eventually,
 ) -> None:
     """The server still has them, if it is asked; what is given up ends with the next key frame, which is asked for."""
     if not asks:
@@ -227,11 +250,15 @@ async def test_two_seconds_without_packets(
     sids = await people.join(Person("ann", codec="vp8", fps=20, audio=False), room)
     plan = plan_of(livekit, room, tmp_path, source=TrackSource(sids["video"]))
     network = BadNetwork(lambda seconds: float(1.0 < seconds < 3.0))
-    last = await record_through(network, plan, 7)
+    last = await record_through(network, plan, 7, eventually)
     assert network.lost > 10
     assert last.dropped == (0 if asks else network.lost)
     footage = Footage.read(tmp_path / "part-000.webm")
     assert_in_order(footage.numbers())
     gaps = [later - earlier for earlier, later in itertools.pairwise(footage.times)]
-    assert (max(gaps) > 1.5) is not asks
+    if asks:
+        # The publisher itself may stand still for a while.
+        assert sum(1.2 < at < 2.8 for at in footage.times) > 5
+    else:
+        assert max(gaps) > 1.5
     assert footage.times[-1] > 4.5

@@ -122,7 +122,7 @@ async def test_a_killed_one_is_told_of(
     """Issue section 5: what was written until then can be read."""
     await people.join(Person("ann"), room)
     async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
-        await run.records(4.0)
+        await run.recorded(4.0)
         os.kill(run.recorder.pid, signal.SIGKILL)
         await eventually(lambda: run.death)
     assert "signal 9" in str(run.death)

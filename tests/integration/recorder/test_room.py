@@ -50,11 +50,12 @@ async def test_the_layer_that_fits(viewer: Viewer, people: People, room: str, ev
     sid = sids["video"]
     await viewer.room.join()
     viewer.want({sid: (320, 180)}, set())
-    assert await eventually(lambda: viewer.pictures(sid).size == (320, 180), within=20)
+    # How soon the server sends more depends on what it makes of a busy machine's network.
+    assert await eventually(lambda: viewer.pictures(sid).size == (320, 180), within=35)
     viewer.want({sid: (1280, 720)}, set())
-    assert await eventually(lambda: viewer.pictures(sid).size == (1280, 720), within=20)
+    assert await eventually(lambda: viewer.pictures(sid).size == (1280, 720), within=35)
     viewer.want({sid: (634, 356)}, set())
-    assert await eventually(lambda: viewer.pictures(sid).size == (640, 360), within=20)
+    assert await eventually(lambda: viewer.pictures(sid).size == (640, 360), within=35)
 
 
 async def test_what_is_not_shown_is_not_sent(

@@ -42,6 +42,11 @@ def reports() -> Reports:
     return Reports()
 
 
+async def all_is_written(eventually: Eventually, *servers: RtmpServer) -> None:
+    """Once they have read the ends of all streams, which have left us before."""
+    await eventually(lambda: not any(one.publishing() for one in servers))
+
+
 async def test_one_encode_feeds_a_file_and_several_destinations(
     tmp_path: Path, server: RtmpServer, reports: Reports, eventually: Eventually
 ) -> None:
@@ -52,6 +57,7 @@ async def test_one_encode_feeds_a_file_and_several_destinations(
         await eventually(lambda: all(reports.states(one.id) == ["active"] for one in wanted))
         await eventually(lambda: server.publishing() == {"one", "two", "three"})
         await eventually(lambda: feed.frames > 150)
+    await all_is_written(eventually, server)
     assert all(reports.states(one.id) == ["active", "finished"] for one in wanted)
     for one in wanted:
         (received,) = server.recorded(one.id)
@@ -140,6 +146,7 @@ async def test_a_server_that_dies_and_returns_gets_the_stream_again(
             await eventually(lambda: reports.states("a")[-1] == "active")
             start = feed.frames
             await eventually(lambda: feed.frames > start + 60)
+        await all_is_written(eventually, server, other)
         assert reports.states("b") == ["active", "finished"]
         assert reports.states("a")[-2:] == ["active", "finished"]
         assert reports.all(StreamReport)[-1].retries >= 0
@@ -163,10 +170,10 @@ async def test_a_stalled_server_is_left_and_holds_up_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """livekit-surface 2.4: a destination that stops reading is told of within the limit; pictures, file and the others go on."""
-    monkeypatch.setattr("adapters.recorder.outputs.tcp.STALL_SEC", 1.5)
-    monkeypatch.setattr("adapters.recorder.outputs.rtmp.STALL_SEC", 1.5)
-    monkeypatch.setattr("adapters.recorder.outputs.rtmp.ANSWER_SEC", 1.0)
-    monkeypatch.setattr(streams_module, "GIVE_UP_SEC", 4.0)
+    monkeypatch.setattr("adapters.recorder.outputs.tcp.STALL_SEC", 3.0)
+    monkeypatch.setattr("adapters.recorder.outputs.rtmp.STALL_SEC", 3.0)
+    monkeypatch.setattr("adapters.recorder.outputs.rtmp.ANSWER_SEC", 3.0)
+    monkeypatch.setattr(streams_module, "GIVE_UP_SEC", 8.0)
     heavy = Encoding(VIDEO.__class__(width=320, height=180, kbps=4000), SMALL.audio)
     (tmp_path / "other").mkdir()
     with rtmp_server(tmp_path / "other") as other:
@@ -184,7 +191,8 @@ async def test_a_stalled_server_is_left_and_holds_up_nobody(
         assert "reconnecting" in reports.states("a")
         assert reports.states("b") == ["active", "finished"]
         assert Look.at(other.recorded("b")[0]).steps() <= {33, 34}
-        assert feed.slowest < 1.0
+        # Held up, it would be for one of these limits; the machine may stand still for less.
+        assert feed.slowest < 2.5
     assert Look.at(tmp_path / "part-000.mp4").numbers == list(range(feed.frames))
 
 
@@ -206,6 +214,7 @@ async def test_destinations_come_and_go_a_thousand_times(
         await eventually(lambda: threading.active_count() <= before + 3, within=30)
         start = feed.frames
         await eventually(lambda: feed.frames > start + 60)
+    await all_is_written(eventually, server)
     assert reports.states("stays") == ["active", "finished"]
     received = Look.at(server.recorded("stays")[0])
     assert received.steps() <= {33, 34}
@@ -219,12 +228,17 @@ async def test_a_new_destination_begins_at_a_key_frame_made_for_it(
 ) -> None:
     program = Program(plan_into(tmp_path, container="mp4", streams="rtmp"), reports)
     with LiveFeed(program) as feed:
-        await eventually(lambda: feed.frames == 40)
+        await eventually(lambda: feed.frames >= 40)
+        asked = feed.frames
         feed.call(lambda: program.set_destinations((Destination("late", server.url("late")),)))
-        await eventually(lambda: feed.frames > 100)
+        await eventually(lambda: reports.states("late") == ["active"])
+        start = feed.frames
+        await eventually(lambda: feed.frames > start + 40)
+    await all_is_written(eventually, server)
     keys = [round(pts * 30) for pts, _, key in packets(tmp_path / "part-000.mp4", "video") if key]
     assert keys[0] == 0
-    assert 40 <= keys[1] < 60
+    # The next one of its own accord is the 120th.
+    assert asked <= keys[1] < 120
     assert Look.at(server.recorded("late")[0]).numbers[0] == keys[1]
 
 

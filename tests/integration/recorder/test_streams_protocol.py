@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.recorder.outputs import amf
@@ -22,6 +22,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(values, max_size=4))
 def test_commands_survive_their_encoding(sent: list[Any]) -> None:
     with suppress(amf.BadAmf):  # deeper than servers nest
@@ -34,12 +35,14 @@ def test_long_texts_and_metadata_are_written_in_their_own_ways() -> None:
     assert amf.decode(amf.ecma_array({"width": 640.0, "stereo": True})) == [{"width": 640.0, "stereo": True}]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_a_command_or_refused(data: bytes) -> None:
     with suppress(amf.BadAmf):
         amf.decode(data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000), st.integers(1, 200))
 def test_any_bytes_from_a_server_are_messages_or_refused(data: bytes, step: int) -> None:
     received = _Received()
@@ -49,6 +52,7 @@ def test_any_bytes_from_a_server_are_messages_or_refused(data: bytes, step: int)
             list(received.messages())
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(3, 8), st.integers(0, 2**32 - 1), st.binary(min_size=1, max_size=700)),
@@ -90,9 +94,9 @@ def test_urls_are_taken_apart(url: str, expected: tuple[bool, str, int, str, str
 
 
 def test_depth_is_bounded() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     nested = b"\x03\x00\x01a" * 10_000
     with pytest.raises(amf.BadAmf):
         amf.decode(nested)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
     assert math.isnan(float(str(amf.decode(amf.encode(math.nan))[0])))

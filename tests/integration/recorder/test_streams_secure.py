@@ -84,6 +84,8 @@ async def test_rtmps_verifies_whom_it_streams_to(
             start = feed.frames
             await eventually(lambda: feed.frames > start + 100)
             await asyncio.to_thread(feed.end)
+        # The server may still be writing.
+        await eventually(lambda: not server.publishing())
     (received,) = server.recorded("key")
     look = Look.at(received)
     assert len(look.numbers) > 60
@@ -119,7 +121,7 @@ async def test_srt_streams_with_a_passphrase(
             assert not [line for line in command_lines() if PASSPHRASE in line and "listener" not in line]
             start = feed.frames
             await eventually(lambda: feed.frames > start + 120)
-        listener.wait()
+        listener.wait(30)
         look = Look.at(listener.received[0])
     assert reports.states("right") == ["active", "finished"]
     assert None not in look.numbers
@@ -150,7 +152,7 @@ async def test_srt_refused_and_lost(tmp_path: Path, reports: Reports, eventually
             await eventually(lambda: reports.states("lost")[-1] == "active", within=30)
             start = feed.frames
             await eventually(lambda: feed.frames > start + 75)
-        listener.wait()
+        listener.wait(30)
         assert len(Look.at(listener.received[-1]).numbers) > 20
     codes = {one.id: one.error_code for one in reports.all(StreamReport) if one.state == "failed"}
     assert codes == {"wrong": "RTMP_AUTH_FAILED", "listener": "EGRESS_FAILED"}

@@ -43,7 +43,7 @@ _PAGE = """<body style="margin:0;background:rgb(200,40,40)"><script>
 const sound = new AudioContext(), tone = sound.createOscillator();
 tone.frequency.value = 440; tone.connect(sound.destination); tone.start();
 setTimeout(() => console.log("START_RECORDING"), 300);
-if (location.search.includes("end")) setTimeout(() => console.log("END_RECORDING"), 2000);
+if (location.search.includes("end")) setTimeout(() => console.log("END_RECORDING"), 4000);
 </script>"""
 _TEMPLATE = """<body style="margin:0;background:rgb(40,40,200)"><script>
 fetch("/asked" + location.search); console.log("START_RECORDING");</script>"""
@@ -180,7 +180,8 @@ async def test_a_page_begins_and_ends_the_recording_itself(site: Site, session: 
     assert isinstance(end, Ended)
     assert end.reason == "source_closed"
     with av.open(str(session.folder / "part-000.mp4")) as file:
-        assert 0.5 < float(file.duration or 0) / av.time_base < 2.5
+        # From one signal to the other; a browser on a busy machine lets either come late.
+        assert 0.5 < float(file.duration or 0) / av.time_base < 8
 
 
 async def test_a_template_gets_what_it_needs_to_join(

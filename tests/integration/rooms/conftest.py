@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,16 +12,15 @@ from adapters.crypto import AesGcmSecretBox, new_key_text
 from adapters.db.unit_of_work import SqlDatabase, open_database
 from server.ports.livekit import LiveKitAddress
 from tests.conftest import Eventually
-from tests.integration.rooms.stage import RoomStage, room_stage
+from tests.integration.rooms.stage import RoomStage, held_port, room_stage
 from tests.servers.livekit import livekit_server
 
 
 @pytest.fixture(scope="session")
-def hook_port() -> int:
-    """Where LiveKit sends its webhooks; each test listens there when it wants to."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def hook_port() -> Iterator[int]:
+    """Where LiveKit sends its webhooks; each test listens there when it wants to, and nobody else does meanwhile."""
+    with held_port() as port:
+        yield port
 
 
 @pytest.fixture(scope="session")

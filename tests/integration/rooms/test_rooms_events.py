@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
@@ -16,7 +15,7 @@ import pytest
 from adapters.db.unit_of_work import SqlDatabase
 from server.errors import Code, ServiceError
 from tests.conftest import Eventually
-from tests.integration.rooms.stage import OTHERS, RoomStage, room_stage
+from tests.integration.rooms.stage import OTHERS, RoomStage, held_port, room_stage
 from tests.integration.rooms.test_rooms_service import machine_token
 from tests.servers.livekit import livekit_server
 from tests.transport.surface import OTHER_PROJECT, PROJECT
@@ -194,6 +193,13 @@ async def test_rooms_that_ended_while_nobody_listened(stage: RoomStage) -> None:
 async def test_several_workers_reconcile(stage: RoomStage) -> None:
     for number in range(5):
         await stage.join(f"many {number % 2}", f"p{number}")
+
+    async def all_are_active() -> bool:
+        found = [await stage.rest("GET", f"/v1/rooms/many%20{number}/participants") for number in range(2)]
+        return [one["state"] for answer in found for one in answer.reply["items"]] == ["ACTIVE"] * 5
+
+    # LiveKit may hear of it after them.
+    await stage.eventually(all_are_active)
     await asyncio.gather(*(stage.reconciler.run_once() for _ in range(4)))
     counts = Counter(await stage.names_told("many 0") + await stage.names_told("many 1"))
     assert set(counts.values()) == {1}
@@ -235,10 +241,10 @@ async def test_events_that_livekit_dropped(
     sqlite_database: SqlDatabase, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Nobody listens until LiveKit has given up on events; then it listens and looks at the same time."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with livekit_server(tmp_path, f"http://127.0.0.1:{port}/livekit/webhook") as server:
+    with (
+        held_port() as port,
+        livekit_server(tmp_path, f"http://127.0.0.1:{port}/livekit/webhook") as server,
+    ):
         async with room_stage(sqlite_database, server.address, port, eventually) as stage:
             async with stage.hear():
                 alice = await stage.join("long", "alice")
