@@ -13,26 +13,48 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @contextlib.asynccontextmanager
 async def loopback(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """On a free port, which it gives, until the block ends; who is still served then is cut off."""
-    tasks: set[asyncio.Task[None]] = set()
+    served: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+    over = False
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            with contextlib.suppress(asyncio.CancelledError):
-                await serve(reader, writer)
-        finally:
-            tasks.discard(task)
+    # No coroutine: a task that is cancelled before it begins would leave its connection to nobody.
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if over:
+            writer.transport.abort()
+            return
+        task = asyncio.create_task(attend(reader, writer))
+        served[task] = writer
+        task.add_done_callback(served.pop)
+
+    async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await serve(reader, writer)
 
     listener = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
     try:
         yield listener.sockets[0].getsockname()[1]
     finally:
+        over = True
         listener.close()
-        for task in tuple(tasks):
+        left = dict(served)
+        for task in left:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
+        for writer in left.values():
+            # Whoever had begun has closed it.
+            if not writer.is_closing():
+                await closed(writer)
+
+
+async def opened(host: str | None, port: int | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """As `asyncio.open_connection`, but who is cancelled meanwhile leaves nothing open."""
+    opening = asyncio.create_task(asyncio.open_connection(host, port))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            _, writer = await opening
+            await closed(writer)
+        raise
 
 
 async def closed(writer: asyncio.StreamWriter) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from tests.servers.loopback import closed, loopback
+from tests.servers.loopback import closed, loopback, opened
 
 
 @dataclass
@@ -109,7 +109,7 @@ class FaultProxy:
             body = bytes([body[0] ^ 1]) + body[1:]
         parts = urlsplit(self.upstream)
         dropped = (b"connection:", b"expect:") if self.keeps_host else (b"connection:", b"expect:", b"host:")
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        reader, writer = await opened(parts.hostname, parts.port)
         kept = [line for line in head[:-4].split(b"\r\n") if not line.lower().startswith(dropped)]
         kept += [] if self.keeps_host else [b"Host: " + parts.netloc.encode()]
         kept += [b"Connection: close"]

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
-from tests.servers.loopback import closed, loopback
+from tests.servers.loopback import closed, loopback, opened
 
 _STREAM = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _LOGIN_WANTED = (
@@ -92,7 +92,7 @@ class WebProxy:
 
     async def _open(self, parts: SplitResult) -> _STREAM:
         host, port = parts.hostname or "", parts.port or 80
-        return await asyncio.open_connection(self.names.get(host, host), port)
+        return await opened(self.names.get(host, host), port)
 
 
 async def _both_ways(one: _STREAM, other: _STREAM) -> None:
@@ -106,6 +106,8 @@ async def _both_ways(one: _STREAM, other: _STREAM) -> None:
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        # At once: what waits may be cancelled in its turn.
+        other[1].close()
         for way in ways:
             way.cancel()
         await asyncio.gather(*ways, return_exceptions=True)

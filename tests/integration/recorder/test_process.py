@@ -6,11 +6,11 @@ import asyncio
 import os
 import signal
 import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
 
-from adapters.recorder import process
 from adapters.recorder.process import Recorder, RecorderPool
 from server.domain.egress_sources import WebSource
 from server.egress.segments import until_written
@@ -56,21 +56,19 @@ async def test_a_spare_that_died_is_replaced(livekit: LiveKitServer, room: str, 
     await pool.aclose()
 
 
-async def test_who_is_wanted_gives_way_no_longer(
-    livekit: LiveKitServer, room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A spare whose share would take it a day to get ready is ready as soon as somebody starts a recording."""
+async def test_who_is_wanted_gives_way_no_longer() -> None:
+    """A spare whose share would take it a day to get ready is ready as soon as somebody wants it."""
     program = "from adapters.recorder import __main__ as recorder; recorder._SHARE = 1e-5; recorder.main()"
-    monkeypatch.setattr(process, "module_command", lambda _: [sys.executable, "-c", program])
-    pool = RecorderPool()
-    pool.warm_up()
-    spare = pool._spare
-    async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
-        assert spare is not None
-        assert run.recorder is await spare
-        await run.recorder.send(Finish())
-        assert not (await run.hears(Ended)).media
-    await pool.aclose()
+    spare = Recorder(
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
+        )
+    )
+    wanted = asyncio.Event()
+    wanted.set()
+    await spare.until_ready(wanted)
+    assert spare.alive
+    await spare.dismiss()
 
 
 async def test_one_whose_start_is_given_up_does_not_stay(
