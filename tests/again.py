@@ -10,7 +10,7 @@ import pytest
 
 # More than this is no bad luck.
 _MOST = 3
-_NEVER = ("tests/unit/", "tests/architecture/", "tests/migrations/")
+_NEVER = ("tests/architecture/", "tests/migrations/")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

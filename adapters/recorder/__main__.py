@@ -25,7 +25,7 @@ _ENDED_SEC = 20.0
 _HUNG_SEC = 60
 _BEAT_SEC = 5.0
 # One that is not wanted yet gets ready with this part of a processor.
-_SHARE = 0.25
+_SHARE = 0.4
 _BEGAN = time.monotonic()
 # The largest first: between them it gives way.
 _LIBRARIES = (

@@ -28,7 +28,7 @@ _READY_SEC = 30.0
 _LEISURE_SEC = 300.0
 _FAREWELL_SEC = 5.0
 # A recorder that joins its room has the processor to itself for so long, before the next one is made ready.
-_BREATH_SEC = 1.0
+_BREATH_SEC = 0.5
 # Dozens of threads allocate pictures: few arenas, as each keeps what was freed in it, and no fresh pages for each one.
 # The SDK's tasks only hand media to Python, one at a time: a second thread for them is woken for nothing.
 _TUNING = {

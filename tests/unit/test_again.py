@@ -45,7 +45,12 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             "failed beside others, passed alone: tests/integration/test_some.py::test_late_0",
         ),
         ("integration", 4, 1, "4 tests failed: too many to ask again"),
-        ("unit", 1, 1, "not asked again, for it depends on no machine: tests/unit/test_some.py::test_late_0"),
+        (
+            "migrations",
+            1,
+            1,
+            "not asked again, for it depends on no machine: tests/migrations/test_some.py::test_late_0",
+        ),
     ],
 )
 def test_a_few_that_were_late_are_asked_again(
