@@ -316,7 +316,7 @@ class _Session:
         self._director.look()
         self._attendance.note(self._room.members, self._room.feeds, self._now_ms())
         if self._timeline is not None:
-            self._timeline.scene = self._director.scene()
+            self._timeline.show(self._director.scene())
         self._tell_muted()
         self._woken.set()
 

@@ -137,12 +137,8 @@ class Timeline:
         reached = self.seconds + lag if 0 < lag <= _STALL_SEC else self.seconds
         return min(reached, self._limit_sec or reached)
 
-    @property
-    def scene(self) -> Scene:
-        return self._scenes[-1][1] if self._scenes else self._scene
-
-    @scene.setter
-    def scene(self, scene: Scene) -> None:
+    def show(self, scene: Scene) -> None:
+        """What frames are made of that are due from now on."""
         self._scenes.append((time.monotonic(), scene))
 
     def start(self) -> None:

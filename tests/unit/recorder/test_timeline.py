@@ -150,14 +150,14 @@ def test_frames_that_are_late_show_what_was_when_they_were_due() -> None:
     def slow(number: int) -> float:
         if number == 10:
             threading.Event().wait(0.3)
-            line.scene = Scene(card="After")
+            line.show(Scene(card="After"))
             changed.append(line._scenes[-1][0])
             threading.Event().wait(0.3)
         return 0.0
 
     notes = Notes(60, slow)
     line = clockwork(notes, Canvas())
-    line.scene = Scene(card="Before")
+    line.show(Scene(card="Before"))
     line.start()
     assert notes.enough.wait(20)
     line.stop()
@@ -266,7 +266,7 @@ def test_pictures_do_not_pile_up_while_it_pauses(pause: str) -> None:
     notes = Notes(5)
     pictures = Pictures()
     line = clockwork(notes, Canvas())
-    line.scene = Scene(pictures={"cam": pictures}, card="Paused" if pause == "card" else "")
+    line.show(Scene(pictures={"cam": pictures}, card="Paused" if pause == "card" else ""))
     line.start()
     assert notes.enough.wait(20)
     line.cut(on=pause == "cut")
@@ -283,7 +283,7 @@ def test_pictures_do_not_pile_up_while_it_pauses(pause: str) -> None:
 def test_a_card_is_drawn_once_and_silent() -> None:
     notes, canvas = Notes(10), Canvas()
     line = clockwork(notes, canvas)
-    line.scene = Scene(card="Paused", silent=True)
+    line.show(Scene(card="Paused", silent=True))
     line.start()
     assert notes.enough.wait(20)
     line.stop()
