@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import signal
 import socket
@@ -14,6 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.descriptors import descriptors
 from tests.e2e.conftest import Source
 from tests.servers.bax import API_KEY, PROJECT, BaxServer, bax_server, run_bax
 
@@ -196,12 +196,7 @@ def _listening_ports(pid: int) -> list[str]:
     """Local addresses of the process's listening TCP sockets (Linux)."""
     if not Path("/proc/net/tcp").exists():
         pytest.skip("there is no /proc/net/tcp to look at")
-    links = []
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        # Closed since it was listed.
-        with contextlib.suppress(FileNotFoundError):
-            links.append(str(entry.readlink()))
-    inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
+    inodes = {link[8:-1] for link in descriptors(pid) if link.startswith("socket:[")}
     rows = [
         line.split()
         for table in ("tcp", "tcp6")

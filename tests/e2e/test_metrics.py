@@ -6,7 +6,7 @@ import http.server
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import Eventually
 from tests.e2e.conftest import Source
 from tests.servers.bax import BaxServer, bax_server, run_bax
+from tests.servers.loopback import held_port
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
@@ -146,19 +147,16 @@ def test_a_taken_port_of_a_worker_is_one_line(tmp_path: Path) -> None:
 
 async def test_health_asks_the_configured_livekit(tmp_path: Path, eventually: Eventually) -> None:
     """Ready all the same, for everything but rooms works; the body says what is wrong, and when it is over."""
-    with ExitStack() as stack:
-        # Nobody listens there, nor can anybody else.
-        reserved = stack.enter_context(socket.socket())
-        reserved.bind(("127.0.0.1", 0))
-        server = stack.enter_context(
-            bax_server(
-                tmp_path / "bax",
-                livekit_embedded="1",
-                livekit_url=f"ws://127.0.0.1:{reserved.getsockname()[1]}",
-                livekit_api_key="devkey",
-                livekit_api_secret="devsecret-devsecret-devsecret-dev",
-            )
-        )
+    with (
+        held_port() as port,
+        bax_server(
+            tmp_path / "bax",
+            livekit_embedded="1",
+            livekit_url=f"ws://127.0.0.1:{port}",
+            livekit_api_key="devkey",
+            livekit_api_secret="devsecret-devsecret-devsecret-dev",
+        ) as server,
+    ):
         away = server.call("GET", "/healthz", headers={})
         metrics = _samples(server)
 

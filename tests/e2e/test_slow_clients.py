@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import Eventually
+from tests.descriptors import descriptors
 from tests.servers.bax import BaxServer, bax_server
 
 pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(180)]
@@ -70,12 +71,7 @@ async def call_repeatedly(server: BaxServer) -> Counter[int]:
 
 
 def connections_of(server: BaxServer) -> int:
-    found = 0
-    for entry in Path(f"/proc/{server.process.pid}/fd").iterdir():
-        # Closed since it was listed.
-        with contextlib.suppress(FileNotFoundError):
-            found += str(entry.readlink()).startswith("socket:")
-    return found
+    return sum(one.startswith("socket:") for one in descriptors(server.process.pid))
 
 
 async def test_hundreds_of_slow_clients_hold_up_nobody(tmp_path: Path, eventually: Eventually) -> None:

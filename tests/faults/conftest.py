@@ -6,12 +6,12 @@ import asyncio
 import gc
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Eventually
+from tests.descriptors import descriptors
 from tests.faults.disks import small_file_system
 from tests.faults.processes import below
 from tests.servers.moto import moto_server
@@ -42,20 +42,11 @@ async def nothing_is_left(tmp_path: Path, eventually: Eventually) -> AsyncIterat
 
 @pytest.fixture(autouse=True, scope="module")
 def no_growing_number_of_open_files() -> Iterator[None]:
-    before = len(_open_files())
+    before = len(descriptors())
     yield
     gc.collect()
-    after = _open_files()
+    after = sorted(descriptors())
     assert len(after) <= before + _OPEN_FILES_SLACK, after
-
-
-def _open_files() -> list[str]:
-    """What each descriptor stands for."""
-    found = []
-    for entry in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):
-            found.append(str(entry.readlink()))
-    return sorted(found)
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import signal
 import socket
 import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from adapters.livekit.ports import PortPlan
 from server.errors import Code, ServiceError
 from server.ports.livekit import LiveKitAddress
 from tests.conftest import Eventually
+from tests.descriptors import descriptors
 from tests.servers.livekit import FREE_PORTS, livekit_binary
 
 QUICK = Timing(first_pause=0.05, last_pause=0.4, follow_every=0.1, health_every=0.2)
@@ -158,12 +158,7 @@ async def test_it_listens_on_loopback_only(embedded: Open, data_dir: Path) -> No
     await ready(embedded())
     (pid,) = running(data_dir)
 
-    inodes: set[str] = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        # Connections of health checks come and go meanwhile.
-        with suppress(FileNotFoundError):
-            if match := re.fullmatch(r"socket:\[(\d+)\]", str(link.readlink())):
-                inodes.add(match[1])
+    inodes = {link[8:-1] for link in descriptors(pid) if link.startswith("socket:[")}
     local = [
         fields[1]
         for table in ("tcp", "tcp6", "udp", "udp6")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -43,6 +44,15 @@ async def loopback(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIter
             # Whoever had begun has closed it.
             if not writer.is_closing():
                 await closed(writer)
+
+
+@contextlib.contextmanager
+def held_port() -> Iterator[int]:
+    """A port that nobody else gets; connections are refused, unless somebody listens there with SO_REUSEADDR."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 async def opened(host: str | None, port: int | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -12,8 +12,9 @@ from adapters.crypto import AesGcmSecretBox, new_key_text
 from adapters.db.unit_of_work import SqlDatabase, open_database
 from server.ports.livekit import LiveKitAddress
 from tests.conftest import Eventually
-from tests.integration.rooms.stage import RoomStage, held_port, room_stage
+from tests.integration.rooms.stage import RoomStage, room_stage
 from tests.servers.livekit import livekit_server
+from tests.servers.loopback import held_port
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,15 +113,6 @@ class RoomStage:
         for visit in self.visits:
             await visit.disconnect()
         await self.webhooks.aclose()
-
-
-@contextmanager
-def held_port() -> Iterator[int]:
-    """A port at which `hear()` can listen and which the system gives to nobody else; connections to it are refused."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        yield int(held.getsockname()[1])
 
 
 @asynccontextmanager

@@ -15,9 +15,10 @@ import pytest
 from adapters.db.unit_of_work import SqlDatabase
 from server.errors import Code, ServiceError
 from tests.conftest import Eventually
-from tests.integration.rooms.stage import OTHERS, RoomStage, held_port, room_stage
+from tests.integration.rooms.stage import OTHERS, RoomStage, room_stage
 from tests.integration.rooms.test_rooms_service import machine_token
 from tests.servers.livekit import livekit_server
+from tests.servers.loopback import held_port
 from tests.transport.surface import OTHER_PROJECT, PROJECT
 
 
