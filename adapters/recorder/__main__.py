@@ -1,142 +1,109 @@
-"""The recorder process: `python -m adapters.recorder`. Reads one plan and its orders, writes reports (see the port)."""
+"""The fork server of the recorders: `python -m adapters.recorder FD`. It imports what they need, once, and forks them.
+
+FD is a socket of whole messages to the worker: each of its messages carries the descriptors for the standard streams of
+one recorder. The answers are `PID` for one that was forked and `PID CODE` for one that has ended (negative: the signal).
+It opens no thread, no event loop and no LiveKit runtime: none of them would survive a fork.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import faulthandler
 import gc
-import importlib
-import logging
 import os
 import select
+import socket
 import sys
-import threading
-import time
 import traceback
-from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
 
-from adapters.recorder.wire import Commands, Reports
-from server.domain.egress_sources import RoomSource, RoomTracksSource, TrackSource, WebSource
-from server.ports.recorder import ORPHANED_SEC, Broke, Finish, NewOrders, Ready, RecorderPlan, ToRecorder
+from livekit.rtc._ffi_client import get_ffi_lib
 
-# The worker is gone: what is open is finished within this time, or left as it is.
-_ENDED_SEC = 20.0
-# A process that stands still ends, so that another can go on in its place.
-_HUNG_SEC = 60
-_BEAT_SEC = 5.0
-# One that is not wanted yet gets ready with this part of a processor.
-_SHARE = 0.4
-_BEGAN = time.monotonic()
-# The largest first: between them it gives way.
-_LIBRARIES = (
-    "numpy",
-    "av",
-    "livekit.rtc",
-    "adapters.recorder.encoders",
-    "adapters.recorder.outputs.dial",
-    "adapters.recorder.room",
-    "adapters.recorder.program",
-    "adapters.recorder.session",
-)
+from adapters.compositor import warm
+from adapters.recorder.serve import main as record
 
 
 def main() -> None:
-    reports = Reports()
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
-    # The SDK is talkative about what is normal: lost packets, participants that leave.
-    logging.getLogger("livekit").setLevel(logging.ERROR)
+    control = socket.socket(fileno=int(sys.argv[1]))
+    _name("bax-forkserver")
     _warm_up()
-    try:
-        asyncio.run(_serve(reports))
-    finally:
-        reports.close()
-        # Native threads of the SDK may still run, and its own way out waits for them.
-        sys.stderr.flush()
-        os._exit(0)
+    children: dict[int, int] = {}
+    events = select.poll()
+    events.register(control, select.POLLIN)
+    while True:
+        for descriptor, _ in events.poll():
+            if descriptor != control.fileno():
+                events.unregister(descriptor)
+                _reap(children.pop(descriptor), descriptor, control)
+                continue
+            message, streams, _, _ = socket.recv_fds(control, 1, 2)
+            if not message:
+                # The worker is gone; its recorders see that themselves.
+                return
+            pid = _fork(streams, [control.fileno(), *children])
+            watched = os.pidfd_open(pid)
+            children[watched] = pid
+            events.register(watched, select.POLLIN)
+            _tell(control, f"{pid}")
 
 
 def _warm_up() -> None:
-    """Everything that a recording will import, and the SDK's runtime."""
-    for name in _LIBRARIES:
-        importlib.import_module(name)
-        _give_way()
-    from livekit.rtc._ffi_client import FfiClient
-
-    from adapters.compositor import warm
-
-    assert FfiClient.instance is not None
+    get_ffi_lib()
     warm()
     gc.collect()
+    # What is here stays in the memory that all share: nobody's collector writes to it.
     gc.freeze()
 
 
-def _give_way() -> None:
-    """Recorders at work come first: rests until its share is no more than `_SHARE`, or somebody wants this one (a line)."""
-    resting = time.process_time() / _SHARE - (time.monotonic() - _BEGAN)
-    select.select([0], [], [], max(0.0, resting))
+def _fork(streams: list[int], ours: list[int]) -> int:
+    """Returns when it leads a group of its own, so that whoever knows its pid can kill it with all it started."""
+    led, leads = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _become_a_recorder(streams, [led, leads, *ours])
+    for descriptor in (leads, *streams):
+        os.close(descriptor)
+    os.read(led, 1)
+    os.close(led)
+    return pid
 
 
-async def _serve(reports: Reports) -> None:
-    commands = Commands(asyncio.get_running_loop(), _orphaned)
-    beating = asyncio.create_task(_beat())
-    reports(Ready())
-    plan = await commands.plan()
-    if plan is not None:
-        try:
-            await _record(plan, commands, reports)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the worker must know that it was not the plan
-            traceback.print_exc()
-            reports(Broke("INTERNAL", f"the recorder failed: {type(error).__name__}", 500, retry=True))
-    beating.cancel()
+def _become_a_recorder(streams: list[int], not_its_own: list[int]) -> NoReturn:
+    code = 1
+    try:
+        os.setsid()
+        _name("bax-recorder")
+        talk, log = streams
+        for number, descriptor in enumerate((talk, talk, log)):
+            os.dup2(descriptor, number)
+        for descriptor in (*streams, *not_its_own):
+            os.close(descriptor)
+        record()
+        code = 0
+    except BaseException:  # noqa: BLE001 - nobody else would print it
+        traceback.print_exc()
+    finally:
+        # The SDK's own way out would wait for its threads.
+        sys.stderr.flush()
+        os._exit(code)
 
 
-async def _record(plan: RecorderPlan, commands: Commands, reports: Reports) -> None:
-    source = plan.source
-    if isinstance(source, WebSource) or (isinstance(source, RoomSource) and source.base_url):
-        from adapters.recorder.web import record_page
-
-        await record_page(plan, commands.queue, reports)
-    elif isinstance(source, TrackSource | RoomTracksSource):
-        from adapters.passthrough.record import record_tracks
-
-        await record_tracks(plan, _of(commands.queue), reports)
-    else:
-        from adapters.recorder.session import record_room
-
-        await record_room(plan, commands.queue, reports)
+def _reap(pid: int, watched: int, control: socket.socket) -> None:
+    os.close(watched)
+    _, status = os.waitpid(pid, 0)
+    _tell(control, f"{pid} {os.waitstatus_to_exitcode(status)}")
 
 
-async def _of(orders: asyncio.Queue[ToRecorder]) -> AsyncIterator[NewOrders | Finish]:
-    while True:
-        order = await orders.get()
-        if isinstance(order, NewOrders | Finish):
-            yield order
+def _tell(control: socket.socket, message: str) -> None:
+    # Without a worker the next poll tells so.
+    with suppress(OSError):
+        control.send(message.encode())
 
 
-async def _beat() -> None:
-    """Ends the process from outside of the interpreter when this loop has not run for long."""
-    while True:
-        faulthandler.dump_traceback_later(_HUNG_SEC, exit=True)
-        await asyncio.sleep(_BEAT_SEC)
-
-
-def _orphaned() -> None:
-    for seconds, action in ((ORPHANED_SEC, _give_up_segments), (_ENDED_SEC, _leave)):
-        timer = threading.Timer(seconds, action)
-        timer.daemon = True
-        timer.start()
-
-
-def _give_up_segments() -> None:
-    """Another recorder waits for them. What else is to be ended, as a browser, may take longer."""
-    from adapters.recorder.outputs.segments import are_open
-
-    if are_open():
-        _leave()
-
-
-def _leave() -> None:
-    os._exit(1)
+def _name(name: str) -> None:
+    """As `ps -o comm` and `top` show it; at most 15 characters."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,6 @@ _log = logging.getLogger(__name__)
 _WAITING_REPORTS = 10_000
 
 
-# No order: who is getting ready is wanted.
-HURRY = b"\n"
-
-
 class Reports:
     """Writes from a thread of its own: whoever reports, never waits for the worker."""
 
@@ -79,8 +75,6 @@ class Commands:
     def _read(self) -> None:
         with os.fdopen(0, "rb", closefd=False) as lines:
             for line in lines:
-                if line == HURRY:
-                    continue
                 try:
                     order: ToRecorder = from_json(ToRecorder, json.loads(line))
                 except (KeyError, TypeError, ValueError):

@@ -241,7 +241,7 @@ class RecorderProcess(Protocol):
 
 
 class Recorders(Protocol):
-    """Starts recorders, with one kept warm (its imports take most of the start)."""
+    """Starts recorders without their imports, which would take most of the start."""
 
     async def start(self, plan: RecorderPlan) -> RecorderProcess: ...
     async def aclose(self) -> None: ...

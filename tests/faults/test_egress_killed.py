@@ -62,17 +62,21 @@ async def stage(server: BaxServer, livekit: LiveKitServer, eventually: Eventuall
 
 
 def recorders_of(server: BaxServer) -> list[int]:
-    """Recorder processes of this server, the one that waits included."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (folder / "cmdline").read_bytes().split(b"\0")
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        if _RECORDER in arguments and parent == server.process.pid:
-            found.append(int(folder.name))
-    return found
+    """Recorder processes of this server."""
+    return [pid for parent in fork_servers_of(server) for pid in _children(parent)]
+
+
+def fork_servers_of(server: BaxServer) -> list[int]:
+    return [pid for pid in _children(server.process.pid) if _RECORDER in _arguments(pid)]
+
+
+def _children(pid: int) -> list[int]:
+    """Of its first thread, which is the only one that starts processes."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _arguments(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
 def _kill(pids: list[int]) -> None:
@@ -86,7 +90,7 @@ def _kill_worker(server: BaxServer, *, with_recorders: bool) -> None:
     if with_recorders:
         # It cannot replace them, and they cannot end by themselves because it has gone.
         server.process.send_signal(signal.SIGSTOP)
-        _kill(recorders_of(server))
+        _kill(fork_servers_of(server) + recorders_of(server))
     server.process.kill()
     server.process.wait()
 

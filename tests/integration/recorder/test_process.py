@@ -1,4 +1,4 @@
-"""The recorder as a process: kept warm, told and heard by lines, ended with its worker, killed with all it started."""
+"""The recorder as a process: forked, told and heard by lines, ended with its worker, killed with all it started."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.recorder.fork import Forked
 from adapters.recorder.process import Recorder, RecorderPool
 from server.domain.egress_sources import WebSource
 from server.egress.segments import until_written
@@ -29,46 +30,57 @@ def gone(pid: int) -> bool:
     return False
 
 
-async def test_one_is_kept_warm(livekit: LiveKitServer, room: str, tmp_path: Path) -> None:
-    """Issue section 4: the second start takes the process that waited."""
-    pool = RecorderPool()
-    async with recording(pool, plan_for(livekit, room, tmp_path)) as first:
-        assert pool._spare is not None
-        spare = await pool._spare
-        async with recording(pool, plan_for(livekit, room, tmp_path, part=1)) as second:
-            assert second.recorder is spare
-            assert second.recorder.pid != first.recorder.pid
-            assert pool._spare is not None
-            last = await pool._spare
-    await pool.aclose()
-    assert gone(last.pid)
+async def test_all_are_forked_from_one_that_has_imported_everything(
+    livekit: LiveKitServer, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """Issue section 4: no start waits for imports, however many there are at once."""
+    async with (
+        recording(pool, plan_for(livekit, room, tmp_path)) as first,
+        recording(pool, plan_for(livekit, room, tmp_path, part=1)) as second,
+    ):
+        pids = {first.recorder.pid, second.recorder.pid}
+        (server,) = fork_servers()
+        assert {parent_of(pid) for pid in pids} == {server}
+        assert {os.getpgid(pid) for pid in pids} == pids
+        # No other would live on in what is forked.
+        assert [task.name for task in Path(f"/proc/{server}/task").iterdir()] == [str(server)]
 
 
-async def test_a_spare_that_died_is_replaced(livekit: LiveKitServer, room: str, tmp_path: Path) -> None:
+async def test_recordings_outlive_the_fork_server(
+    livekit: LiveKitServer, people: People, room: str, tmp_path: Path, eventually: Eventually
+) -> None:
+    """Issue section 5: it is killed; who records goes on, and who comes next gets another one."""
+    await people.join(Person("ann"), room)
     pool = RecorderPool()
-    pool.warm_up()
-    assert pool._spare is not None
-    spare = await pool._spare
-    await spare.kill()
     async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
-        await run.recorder.send(Finish())
-        assert not (await run.hears(Ended)).media
+        await run.recorded(1.0)
+        (before,) = fork_servers()
+        os.kill(before, signal.SIGKILL)
+        async with recording(pool, plan_for(livekit, room, tmp_path, part=1)) as after:
+            await after.recorded(1.0)
+            assert fork_servers() != [before]
+            await run.goes_on(30)
+            os.kill(run.recorder.pid, signal.SIGKILL)
+            await eventually(lambda: run.death)
+            assert not run.recorder.alive
+            await after.recorder.send(Finish())
+            assert (await after.hears(Ended)).media
     await pool.aclose()
+    assert not fork_servers()
 
 
-async def test_who_is_wanted_gives_way_no_longer() -> None:
-    """A spare whose share would take it a day to get ready is ready as soon as somebody wants it."""
-    program = "from adapters.recorder import __main__ as recorder; recorder._SHARE = 1e-5; recorder.main()"
-    spare = Recorder(
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-c", program, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
-        )
-    )
-    wanted = asyncio.Event()
-    wanted.set()
-    await spare.until_ready(wanted)
-    assert spare.alive
-    await spare.dismiss()
+async def test_a_fork_server_that_dies_every_time_is_told_of(
+    livekit: LiveKitServer, pool: RecorderPool, room: str, tmp_path: Path, eventually: Eventually
+) -> None:
+    starting = asyncio.create_task(pool.start(plan_for(livekit, room, tmp_path)))
+    for _ in range(2):
+        await eventually(fork_servers)
+        os.kill(fork_servers()[0], signal.SIGKILL)
+        await eventually(lambda: not fork_servers() or starting.done())
+    with pytest.raises(RecorderDied, match="the fork server ended"):
+        await starting
+    async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
+        assert run.recorder.alive
 
 
 async def test_one_whose_start_is_given_up_does_not_stay(
@@ -77,20 +89,37 @@ async def test_one_whose_start_is_given_up_does_not_stay(
     """A job may be taken away while its recorder still comes up."""
     pool = RecorderPool()
     starting = asyncio.create_task(pool.start(plan_for(livekit, room, tmp_path)))
-    await eventually(children)
+    await eventually(fork_servers)
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
+    (server,) = fork_servers()
+    # The next one is forked after it.
+    async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
+        await eventually(lambda: children(server) == [run.recorder.pid])
     await pool.aclose()
-    assert not children()
+    assert not fork_servers()
 
 
-def children() -> list[str]:
-    """Recorders of this process."""
-    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return [pid for pid in listed if b"adapters.recorder" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-async def test_nothing_of_the_servers_secrets_is_in_its_environment(pool: RecorderPool) -> None:
+def fork_servers() -> list[int]:
+    """Those of this process."""
+    return [
+        pid
+        for pid in children(os.getpid())
+        if b"adapters.recorder" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+async def test_nothing_of_the_servers_secrets_is_in_its_environment(
+    livekit: LiveKitServer, room: str, tmp_path: Path
+) -> None:
     pool = RecorderPool(
         environment={
             **os.environ,
@@ -99,10 +128,8 @@ async def test_nothing_of_the_servers_secrets_is_in_its_environment(pool: Record
             "BAX_FFMPEG": "/opt/ffmpeg",
         }
     )
-    pool.warm_up()
-    assert pool._spare is not None
-    recorder = await pool._spare
-    environment = Path(f"/proc/{recorder.pid}/environ").read_bytes()
+    async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
+        environment = Path(f"/proc/{run.recorder.pid}/environ").read_bytes()
     assert b"secret" not in environment.lower()
     assert b"PATH=" in environment
     assert b"BAX_FFMPEG=/opt/ffmpeg" in environment
@@ -136,9 +163,7 @@ async def test_the_end_of_its_orders_finishes_the_file(
     await people.join(Person("ann"), room)
     async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
         await run.records(1.0)
-        stdin = run.recorder._process.stdin
-        assert stdin is not None
-        stdin.close()
+        run.recorder._process.orders.write_eof()
         assert (await run.hears(Ended)).media
         await run.recorder._process.wait()
     assert len(Footage.read(tmp_path / "part-000.mp4").lumas) > 20
@@ -154,12 +179,11 @@ async def test_one_that_cannot_finish_its_segments_leaves_them(
     plan = plan_for(livekit, room, tmp_path, container="", segment_sec=4)
     async with recording(pool, plan) as run:
         await run.hears(Active)
-        stdin = run.recorder._process.stdin
-        assert stdin is not None
-        stdin.close()
+        run.recorder._process.orders.write_eof()
         assert not await until_written(tmp_path, 0, 0.1)
         assert await until_written(tmp_path, 0, ORPHANED_SEC + 4)
-        assert await run.recorder._process.wait() == 1
+        await run.recorder._process.wait()
+        assert run.recorder._process.code == 1
     assert not run.all(Ended)
 
 
@@ -171,14 +195,20 @@ async def test_killing_it_takes_what_it_started_along(eventually: Eventually) ->
         "child = subprocess.Popen(['sleep', '60'])\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(60)",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
         start_new_session=True,
     )
+    assert process.stdin is not None
     assert process.stdout is not None
+    assert process.stderr is not None
     child = int(await process.stdout.readline())
-    await Recorder(process).kill()
+    forked = Forked(process.stdin, process.stdout, process.stderr)
+    forked.born(process.pid)
+    forked.orphaned()
+    await Recorder(forked).kill()
+    await process.wait()
     await eventually(lambda: gone(child) or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
 
 
