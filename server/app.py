@@ -79,7 +79,7 @@ class Worker:
         self.relay.start()
         self.maintenance.start()
         if self.reconciler is not None:
-            # Without a LiveKit there is nothing to record, and no need for a recorder that waits.
+            # Without a LiveKit there is nothing to record, and nothing to import for it.
             self.reconciler.start()
             self.auto_egress.start()
             self.room_egress.start()

@@ -36,8 +36,8 @@ def main() -> None:
                 events.unregister(descriptor)
                 _reap(children.pop(descriptor), descriptor, control)
                 continue
-            message, streams, _, _ = socket.recv_fds(control, 1, 2)
-            if not message:
+            streams = _asked(control)
+            if not streams:
                 # The worker is gone; its recorders see that themselves.
                 return
             pid = _fork(streams, [control.fileno(), *children])
@@ -53,6 +53,15 @@ def _warm_up() -> None:
     gc.collect()
     # What is here stays in the memory that all share: nobody's collector writes to it.
     gc.freeze()
+
+
+def _asked(control: socket.socket) -> list[int]:
+    """The standard streams of the recorder that is wanted; none when nobody will want one any more."""
+    try:
+        _, streams, _, _ = socket.recv_fds(control, 1, 3)
+    except ConnectionError:
+        return []
+    return streams
 
 
 def _fork(streams: list[int], ours: list[int]) -> int:
@@ -73,8 +82,7 @@ def _become_a_recorder(streams: list[int], not_its_own: list[int]) -> NoReturn:
     try:
         os.setsid()
         _name("bax-recorder")
-        talk, log = streams
-        for number, descriptor in enumerate((talk, talk, log)):
+        for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)
         for descriptor in (*streams, *not_its_own):
             os.close(descriptor)

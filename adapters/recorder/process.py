@@ -30,13 +30,13 @@ class Recorder:
     def pid(self) -> int:
         return self._process.pid
 
-    @property
-    def alive(self) -> bool:
-        return self._process.alive
-
     async def until_ready(self) -> None:
         """Raise RecorderDied when it does not come up."""
-        report = await self._next()
+        try:
+            async with asyncio.timeout(_READY_SEC):
+                report = await self._next()
+        except TimeoutError:
+            raise RecorderDied("the recorder did not start in time") from None
         if not isinstance(report, Ready):
             raise RecorderDied(f"the recorder said {type(report).__name__} first")
 
@@ -73,7 +73,7 @@ class Recorder:
     async def _next(self) -> FromRecorder:
         try:
             line = await self._process.reports.readline()
-        except (ConnectionError, ValueError):
+        except ValueError:
             line = b""
         if not line.endswith(b"\n"):
             raise RecorderDied(await self._how_it_died())
@@ -85,9 +85,8 @@ class Recorder:
 
     async def _how_it_died(self) -> str:
         await self.kill()
-        how = "the recorder ended"
-        if self._process.code is not None:
-            code = self._process.code
+        how, code = "the recorder ended", await self._process.code()
+        if code is not None:
             how += f" by signal {-code}" if code < 0 else f" with code {code}"
         last = await self._process.last_words()
         return f"{how}: {last}" if last else how
@@ -102,6 +101,7 @@ class RecorderPool:
     def __init__(self, *, environment: Mapping[str, str] | None = None) -> None:
         self._environment = dict(os.environ if environment is None else environment)
         self._server: asyncio.Task[ForkServer] | None = None
+        self._closed = False
 
     def warm_up(self) -> None:
         """Have everything imported for the first plan."""
@@ -111,22 +111,24 @@ class RecorderPool:
     async def start(self, plan: RecorderPlan) -> Recorder:
         """Raise RecorderDied when none can be started."""
         try:
-            async with asyncio.timeout(_READY_SEC):
-                recorder = Recorder(await self._fork())
-                try:
-                    await recorder.until_ready()
-                    await recorder.send(plan)
-                except BaseException:
-                    await recorder.kill()
-                    raise
-        except TimeoutError:
-            raise RecorderDied("the recorder did not start in time") from None
+            recorder = Recorder(await self._fork())
+        except OSError as error:
+            raise RecorderDied(f"no recorder can be started: {error.strerror}") from error
+        try:
+            await recorder.until_ready()
+            await recorder.send(plan)
+        except BaseException:
+            await recorder.kill()
+            raise
         return recorder
 
     async def aclose(self) -> None:
+        self._closed = True
         server, self._server = self._server, None
         if server is not None:
-            await (await server).aclose()
+            # One that never came up needs no end.
+            with contextlib.suppress(OSError):
+                await (await server).aclose()
 
     async def _fork(self) -> Forked:
         with contextlib.suppress(ForkServerDied):
@@ -134,6 +136,8 @@ class RecorderPool:
         return await (await self._fork_server()).fork()
 
     async def _fork_server(self) -> ForkServer:
+        if self._closed:
+            raise RecorderDied("no recorder is needed any more")
         server = self._server
         if server is not None and server.done() and (server.exception() or not server.result().alive):
             _log.warning("the fork server has died")

@@ -90,7 +90,9 @@ def _kill_worker(server: BaxServer, *, with_recorders: bool) -> None:
     if with_recorders:
         # It cannot replace them, and they cannot end by themselves because it has gone.
         server.process.send_signal(signal.SIGSTOP)
-        _kill(fork_servers_of(server) + recorders_of(server))
+        recorders = recorders_of(server)
+        _kill(fork_servers_of(server))
+        _kill(recorders)
     server.process.kill()
     server.process.wait()
 
@@ -260,6 +262,31 @@ def _check_segments(played: Played, gap: dict[str, Any], reason: str) -> None:
     assert gap["startMs"] == pytest.approx(before * 1000, abs=1)
     assert gap["totalMs"] == pytest.approx(sum(played.lengths) * 1000, abs=2)
     assert hole == pytest.approx(gap["durationMs"] / 1000, abs=0.4)
+
+
+def _written(server: BaxServer) -> float:
+    """When the recorder wrote the last time, seconds since 1970."""
+    return max(part.stat().st_mtime for part in server.data_dir.rglob("part-*.mp4"))
+
+
+async def test_recorders_of_a_worker_that_hung_end_with_it(
+    stage: Stage, server: BaxServer, eventually: Eventually
+) -> None:
+    """Issue section 5: nobody has read what they said when it is killed; they finish their files all the same."""
+    egress = await stage.start(mode="record", quality="480p")
+    await stage.recorded(egress["id"], 2)
+    recorders = recorders_of(server)
+    assert recorders
+    server.process.send_signal(signal.SIGSTOP)
+    hung = time.time()
+    await eventually(lambda: _written(server) > hung + 2)
+    server.process.kill()
+    server.process.wait()
+    await eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in recorders))
+    server.start()
+    await stage.recorded(egress["id"], 6, within=30)
+    _, file, gaps = await _finished(stage, egress["id"])
+    _check(file, gaps, "WORKER_LOST")
 
 
 async def test_segments_alone_lose_no_more_than_a_file(stage: Stage, server: BaxServer) -> None:

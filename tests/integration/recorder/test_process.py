@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,16 @@ from tests.servers.livekit import LiveKitServer
 
 
 def gone(pid: int) -> bool:
+    """Whether it has ended, reaped or not."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return stat(pid)[0] == "Z"
+    except OSError:
         return True
-    return False
+
+
+def stat(pid: int) -> list[str]:
+    """From the process's state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 async def test_all_are_forked_from_one_that_has_imported_everything(
@@ -62,7 +68,7 @@ async def test_recordings_outlive_the_fork_server(
             await run.goes_on(30)
             os.kill(run.recorder.pid, signal.SIGKILL)
             await eventually(lambda: run.death)
-            assert not run.recorder.alive
+            assert gone(run.recorder.pid)
             await after.recorder.send(Finish())
             assert (await after.hears(Ended)).media
     await pool.aclose()
@@ -75,12 +81,39 @@ async def test_a_fork_server_that_dies_every_time_is_told_of(
     starting = asyncio.create_task(pool.start(plan_for(livekit, room, tmp_path)))
     for _ in range(2):
         await eventually(fork_servers)
-        os.kill(fork_servers()[0], signal.SIGKILL)
-        await eventually(lambda: not fork_servers() or starting.done())
+        (victim,) = fork_servers()
+        os.kill(victim, signal.SIGKILL)
+        await eventually(partial(gone_from_here, victim))
     with pytest.raises(RecorderDied, match="the fork server ended"):
         await starting
     async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
-        assert run.recorder.alive
+        assert not gone(run.recorder.pid)
+
+
+async def test_a_killed_one_is_told_of_when_nobody_reaps_it(
+    livekit: LiveKitServer, room: str, tmp_path: Path, eventually: Eventually
+) -> None:
+    """The fork server stands still; whoever waits for the recorder does not."""
+    pool = RecorderPool()
+    async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
+        (server,) = fork_servers()
+        os.kill(server, signal.SIGSTOP)
+        os.kill(run.recorder.pid, signal.SIGKILL)
+        await eventually(lambda: run.death)
+    await pool.aclose()
+    assert not fork_servers()
+
+
+async def test_none_is_started_after_the_pool_was_closed(
+    livekit: LiveKitServer, room: str, tmp_path: Path, eventually: Eventually
+) -> None:
+    pool = RecorderPool()
+    starting = asyncio.create_task(pool.start(plan_for(livekit, room, tmp_path)))
+    await eventually(fork_servers)
+    await pool.aclose()
+    with pytest.raises(RecorderDied, match="no recorder is needed"):
+        await starting
+    assert not fork_servers()
 
 
 async def test_one_whose_start_is_given_up_does_not_stay(
@@ -106,15 +139,23 @@ def children(pid: int) -> list[int]:
 
 def fork_servers() -> list[int]:
     """Those of this process."""
-    return [
-        pid
-        for pid in children(os.getpid())
-        if b"adapters.recorder" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    return [pid for pid in children(os.getpid()) if b"adapters.recorder" in command_line(pid)]
+
+
+def gone_from_here(pid: int) -> bool:
+    return pid not in fork_servers()
+
+
+def command_line(pid: int) -> bytes:
+    """Empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return int(stat(pid)[1])
 
 
 async def test_nothing_of_the_servers_secrets_is_in_its_environment(
@@ -183,7 +224,7 @@ async def test_one_that_cannot_finish_its_segments_leaves_them(
         assert not await until_written(tmp_path, 0, 0.1)
         assert await until_written(tmp_path, 0, ORPHANED_SEC + 4)
         await run.recorder._process.wait()
-        assert run.recorder._process.code == 1
+        assert await run.recorder._process.code() == 1
     assert not run.all(Ended)
 
 
@@ -206,10 +247,9 @@ async def test_killing_it_takes_what_it_started_along(eventually: Eventually) ->
     child = int(await process.stdout.readline())
     forked = Forked(process.stdin, process.stdout, process.stderr)
     forked.born(process.pid)
-    forked.orphaned()
     await Recorder(forked).kill()
     await process.wait()
-    await eventually(lambda: gone(child) or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
+    await eventually(lambda: gone(child))
 
 
 async def test_a_room_that_cannot_be_joined(
