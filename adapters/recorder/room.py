@@ -71,7 +71,8 @@ class _Asked:
     """What was last asked of LiveKit for one publication object; after a reconnection that is another object."""
 
     publication: rtc.RemoteTrackPublication
-    subscribed: bool = False
+    subscribed: bool
+    shown: bool = False
     enabled: bool = True
     size: tuple[int, int] = (0, 0)
 
@@ -81,7 +82,7 @@ class RecordedRoom:
     """`changed` is called in the event loop after anything that matters did; `position` tells the mixer's clock.
 
     `ended` becomes `source_closed`, `evicted` or `connection_lost`. While `lost_since` (monotonic seconds) is set, the
-    members and feeds are those of before.
+    members and feeds are those of before. With `at_once` LiveKit subscribes to everything by itself, a new connection excepted.
     """
 
     url: str
@@ -89,6 +90,7 @@ class RecordedRoom:
     changed: Callable[[], None]
     position: Callable[[], int]
     give_up_sec: float = 30.0
+    at_once: bool = False
     ended: str = ""
     lost_since: float | None = None
     members: tuple[Member, ...] = ()
@@ -108,7 +110,7 @@ class RecordedRoom:
         self._listen(room)
         # With one connection for both ways LiveKit takes a fifth of a second longer to send the first picture.
         options = rtc.RoomOptions(
-            auto_subscribe=False, single_peer_connection=False, connect_timeout=_CONNECT_SEC
+            auto_subscribe=self.at_once, single_peer_connection=False, connect_timeout=_CONNECT_SEC
         )
         self._room = room
         try:
@@ -145,13 +147,13 @@ class RecordedRoom:
             sid = publication.sid
             asked = self._asked.get(sid)
             if asked is None or asked.publication is not publication:
-                asked = self._asked[sid] = _Asked(publication)
+                asked = self._asked[sid] = _Asked(publication, subscribed=self.at_once)
             if publication.kind == rtc.TrackKind.KIND_AUDIO:
                 self._subscribe(asked, sid in sounds)
                 continue
             size = videos.get(sid)
-            if size is not None:
-                self._subscribe(asked, wanted=True)
+            asked.shown = asked.shown or size is not None
+            self._subscribe(asked, asked.shown)
             # Until the track is there the SDK takes it for switched off, and asks LiveKit to send nothing.
             if (feed := self.feeds.get(sid)) is not None:
                 self._enable(asked, feed, size)
@@ -249,6 +251,10 @@ class RecordedRoom:
         self, track: rtc.Track, publication: rtc.RemoteTrackPublication, _: rtc.RemoteParticipant
     ) -> None:
         assert self._tap is not None
+        asked = self._asked.get(publication.sid)
+        if asked is not None and asked.publication is publication and not asked.subscribed:
+            # It was on its way when it turned out not to be wanted.
+            return
         old = self.feeds.pop(publication.sid, None)
         if old is not None:
             old.stream.close()
@@ -286,6 +292,7 @@ class RecordedRoom:
         _log.warning("track %s could not be subscribed to: %s", sid, error)
         if (asked := self._asked.get(sid)) is not None:
             self._subscribe(asked, wanted=False)
+            asked.shown = False
             asyncio.get_running_loop().call_later(_SUBSCRIBE_AGAIN_SEC, self._soon)
 
     def _on_muted(self, _: rtc.Participant, publication: rtc.TrackPublication) -> None:
@@ -309,6 +316,8 @@ class RecordedRoom:
                 self.lost_since = time.monotonic()
             _log.warning("the connection is lost: %s", rtc.DisconnectReason.Name(reason))
             self._room = None
+            # By now there may be many more.
+            self.at_once = False
             self._rejoining = asyncio.create_task(self._rejoin())
         self.changed()
 

@@ -88,7 +88,12 @@ class _Session:
         self._source = source
         self._clock = Clock()
         self._room = RecordedRoom(
-            plan.url, plan.token, self._on_change, self._clock.position, patience.reconnect_sec
+            plan.url,
+            plan.token,
+            self._on_change,
+            self._clock.position,
+            patience.reconnect_sec,
+            at_once=plan.at_once,
         )
         self._director = Director(plan, self._room, patience.freeze_sec)
         self._loop = asyncio.get_running_loop()

@@ -219,9 +219,18 @@ class Capture:
             layout=orders.layout or source_layout or "grid",
             paused=orders.paused,
             max_sec=self._time_left(),
+            at_once=await self._may_ask_at_once(),
             first_image=self._journal.footage.next_image,
             allow_private_urls=self._studio.allow_private_urls,
         )
+
+    async def _may_ask_at_once(self) -> bool:
+        """Whether nearly all that is in the room will be needed, and is not much."""
+        plan = self._egress.plan
+        match plan.source:
+            case RoomSource(audio_only=False, video_only=False, base_url=""):
+                return await self._studio.door.has_few_tracks(plan.livekit_room)
+        return False
 
     def _time_left(self) -> float:
         if not self._studio.max_sec:

@@ -15,6 +15,8 @@ from server.ports.livekit import LiveKitSource
 from server.ports.rooms import RoomListing
 
 TOKEN_TTL = timedelta(hours=24)
+# Camera and microphone of nine people, most of whom any layout shows.
+_FEW_TRACKS = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,14 @@ class RoomDoor:
         }
         token = jwt.encode(claims, address.api_secret, algorithm="HS256")
         return Admission("ws" + address.url.removeprefix("http"), token)
+
+    async def has_few_tracks(self, livekit_room: str) -> bool:
+        """So few that a recorder may ask for all of them at once. False when LiveKit does not say."""
+        try:
+            people = await self._rooms.participants(livekit_room)
+        except ServiceError:
+            return False
+        return sum(len(one.tracks) for one in people) <= _FEW_TRACKS
 
     async def sid(self, livekit_room: str) -> str:
         """Of the room by that name, "" if LiveKit has none. Raise ServiceError unavailable if LiveKit cannot say."""

@@ -39,6 +39,7 @@ class RecorderPlan:
     For as long as it may write segments it holds an exclusive `flock` on `seg-{part:03d}.lock`.
     `container` "" means no file. `segment_sec` 0 means no segments. `max_sec` 0 means no limit. With `wait_for_others`
     the first frame waits, at most that many seconds, for a first picture of everybody who is known on joining.
+    With `at_once` it is subscribed to everything while it joins: LiveKit sends a first picture a tenth of a second sooner then.
     `first_image` continues the numbers of earlier parts. `allow_private_urls` lifts the guard on what a page may reach.
     """
 
@@ -59,6 +60,7 @@ class RecorderPlan:
     paused: str = ""
     max_sec: float = 0.0
     wait_for_others: float = 0.5
+    at_once: bool = False
     first_image: int = 0
     allow_private_urls: bool = False
 

@@ -131,6 +131,7 @@ class OpenRooms:
 
     def __init__(self) -> None:
         self.sids = {ROOM: SID}
+        self.people: tuple[Participant, ...] = ()
         self.away = False
 
     async def rooms(self, names: Sequence[str] = ()) -> tuple[Room, ...]:
@@ -138,7 +139,7 @@ class OpenRooms:
         return tuple(Room(sid, name, None) for name, sid in self.sids.items() if name in names)
 
     async def participants(self, name: str) -> tuple[Participant, ...]:
-        return ()
+        return self.people
 
     async def address(self) -> LiveKitAddress:
         self._answer()

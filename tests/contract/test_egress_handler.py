@@ -16,7 +16,9 @@ from server.domain.egress import (
     EgressStatus,
     StreamStatus,
 )
+from server.domain.egress_sources import ParticipantSource, RoomSource, Source
 from server.domain.job import JobStatus
+from server.domain.room import Participant, ParticipantKind, ParticipantState, Track
 from server.egress.take import TakeLimits
 from server.errors import ServiceError
 from server.ports.recorder import (
@@ -130,6 +132,36 @@ class TestCourse:
             "hidden": True,
             "recorder": True,
         }
+
+    @pytest.mark.parametrize(
+        ("people", "source", "at_once"),
+        [
+            (9, RoomSource(), True),
+            (10, RoomSource(), False),
+            (1, RoomSource(audio_only=True), False),
+            (1, RoomSource(base_url="https://example.com"), False),
+            (1, ParticipantSource("person-0"), False),
+        ],
+    )
+    async def test_a_small_room_is_asked_for_all_at_once(
+        self, stage: EgressStage, people: int, source: Source, *, at_once: bool
+    ) -> None:
+        """Issue section 6: the first frame within half a second; only what is shown of a large one."""
+        tracks = (Track("TR_v", "VIDEO", "CAMERA"), Track("TR_a", "AUDIO", "MICROPHONE"))
+        stage.rooms.people = tuple(
+            Participant(
+                f"PA_{number}",
+                f"person-{number}",
+                "",
+                ParticipantState.ACTIVE,
+                ParticipantKind.STANDARD,
+                None,
+                tracks=tracks,
+            )
+            for number in range(people)
+        )
+        await stage.claim(await stage.start(source=source))
+        assert (await stage.recorders.number(0)).plan.at_once is at_once
 
     async def test_stopped_before_any_media_it_is_aborted(self, stage: EgressStage) -> None:
         """Section 2.1, E.1: ABORTED with LiveKit's words; FAILED with EGRESS_ABORTED for BaxCloud."""

@@ -18,9 +18,9 @@ from tests.servers.livekit import LiveKitServer
 class Viewer:
     """Wants the same after every change, as a session does."""
 
-    def __init__(self, livekit: LiveKitServer, room: str) -> None:
+    def __init__(self, livekit: LiveKitServer, room: str, *, at_once: bool = False) -> None:
         token = recorder_token(livekit, room, "rec")
-        self.room = RecordedRoom(livekit.address.public_url, token, self._changed, lambda: 0)
+        self.room = RecordedRoom(livekit.address.public_url, token, self._changed, lambda: 0, at_once=at_once)
         self._wanted: tuple[dict[str, tuple[int, int]], set[str]] = ({}, set())
 
     def want(self, videos: dict[str, tuple[int, int]], sounds: set[str]) -> None:
@@ -36,8 +36,8 @@ class Viewer:
 
 
 @pytest.fixture
-async def viewer(livekit: LiveKitServer, room: str) -> AsyncIterator[Viewer]:
-    one = Viewer(livekit, room)
+async def viewer(livekit: LiveKitServer, room: str, request: pytest.FixtureRequest) -> AsyncIterator[Viewer]:
+    one = Viewer(livekit, room, at_once=getattr(request, "param", False))
     yield one
     await one.room.close()
 
@@ -58,6 +58,7 @@ async def test_the_layer_that_fits(viewer: Viewer, people: People, room: str, ev
     assert await eventually(lambda: viewer.pictures(sid).size == (640, 360), within=35)
 
 
+@pytest.mark.parametrize("viewer", [False, True], indirect=True, ids=["one by one", "at once"])
 async def test_what_is_not_shown_is_not_sent(
     viewer: Viewer, people: People, room: str, eventually: Eventually
 ) -> None:
