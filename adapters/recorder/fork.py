@@ -10,6 +10,7 @@ import socket
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from collections.abc import Mapping
+from typing import BinaryIO
 
 import structlog
 
@@ -180,16 +181,12 @@ class ForkServer:
 
     async def _fork(self) -> Forked:
         ours, theirs = socket.socketpair()
-        reports, write_reports = os.pipe()
-        log, write_log = os.pipe()
-        handed = [theirs.detach(), write_reports, write_log]
-        try:
+        reports, write_reports = _pipe()
+        log, write_log = _pipe()
+        with theirs, write_reports, write_log:
             _, orders = await asyncio.open_unix_connection(sock=ours)
             forked = Forked(orders, await _reader(reports), await _reader(log))
-            self._ask(forked, handed)
-        finally:
-            for descriptor in handed:
-                os.close(descriptor)
+            self._ask(forked, [theirs.fileno(), write_reports.fileno(), write_log.fileno()])
         try:
             async with asyncio.timeout(_FORK_SEC):
                 await forked.until_born()
@@ -225,7 +222,7 @@ class ForkServer:
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        with self._control:
+        with self._control, contextlib.suppress(OSError):
             while message := await self._heard(loop):
                 pid, _, code = message.decode().partition(" ")
                 if code:
@@ -253,8 +250,19 @@ def _abandon(forking: asyncio.Task[Forked]) -> None:
         forking.result().orders.close()
 
 
-async def _reader(descriptor: int) -> asyncio.StreamReader:
+def _pipe() -> tuple[BinaryIO, BinaryIO]:
+    read, write = os.pipe()
+    return os.fdopen(read, "rb"), os.fdopen(write, "wb")
+
+
+async def _reader(pipe: BinaryIO) -> asyncio.StreamReader:
     reader = asyncio.StreamReader(limit=_MAX_LINE_BYTES)
-    pipe = os.fdopen(descriptor, "rb")
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: _UntilTheEnd(reader), pipe)
     return reader
+
+
+class _UntilTheEnd(asyncio.StreamReaderProtocol):
+    def eof_received(self) -> bool:
+        """False: uvloop would keep the pipe, which asyncio closes in any case."""
+        super().eof_received()
+        return False

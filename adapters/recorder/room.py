@@ -82,7 +82,7 @@ class RecordedRoom:
     """`changed` is called in the event loop after anything that matters did; `position` tells the mixer's clock.
 
     `ended` becomes `source_closed`, `evicted` or `connection_lost`. While `lost_since` (monotonic seconds) is set, the
-    members and feeds are those of before. With `at_once` LiveKit subscribes to everything by itself, a new connection excepted.
+    members and feeds are those of before. With `at_once` LiveKit subscribes to everything by itself until the connection is given up.
     """
 
     url: str
@@ -155,7 +155,7 @@ class RecordedRoom:
             asked.shown = asked.shown or size is not None
             self._subscribe(asked, asked.shown)
             # Until the track is there the SDK takes it for switched off, and asks LiveKit to send nothing.
-            if (feed := self.feeds.get(sid)) is not None:
+            if (feed := self.feeds.get(sid)) is not None and feed.publication is publication:
                 self._enable(asked, feed, size)
 
     async def delays(self) -> dict[str, tuple[float, int]]:
@@ -196,6 +196,8 @@ class RecordedRoom:
         if asked.subscribed != wanted:
             asked.subscribed = wanted
             asked.publication.set_subscribed(wanted)
+            if not wanted and (feed := self.feeds.pop(asked.publication.sid, None)):
+                feed.stream.close()
 
     def _enable(self, asked: _Asked, feed: Feed, size: tuple[int, int] | None) -> None:
         request = FfiRequest()
@@ -253,7 +255,9 @@ class RecordedRoom:
         assert self._tap is not None
         asked = self._asked.get(publication.sid)
         if asked is not None and asked.publication is publication and not asked.subscribed:
-            # It was on its way when it turned out not to be wanted.
+            # It was on its way when it turned out not to be wanted; or LiveKit, which subscribes to everything in its own
+            # time, did so after it was told not to. Unless it is told again, it would not tell of the track when it is.
+            publication.set_subscribed(False)
             return
         old = self.feeds.pop(publication.sid, None)
         if old is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from server.clock import Clock
-from server.domain.egress import Egress, EgressStatus, Failing, Orders, StreamStatus
+from server.domain.egress import Egress, EgressPlan, EgressStatus, Failing, Orders, StreamStatus
 from server.domain.egress_sources import RoomSource
 from server.egress import outcome
 from server.egress.board import OrdersBoard
@@ -44,6 +44,7 @@ RECORDER_LOST = "RECORDER_LOST"
 WORKER_LOST = "WORKER_LOST"
 CONNECTION_LOST = "CONNECTION_LOST"
 # Its room was seen when it was accepted; asking again costs time that a start does not have.
+_SHOW_EVERYBODY = ("grid", "speaker", "default")
 _FRESH_NS = 5_000_000_000
 
 
@@ -199,10 +200,14 @@ class Capture:
 
     async def _plan(self, part: int) -> RecorderPlan:
         plan, outputs = self._egress.plan, self._egress.plan.outputs
-        admission = await self._studio.door.admit(self._egress)
-        newest = await self._newest()
+        admission, newest, has_few_tracks = await asyncio.gather(
+            self._studio.door.admit(self._egress),
+            self._newest(),
+            self._studio.door.has_few_tracks(plan.livekit_room),
+        )
         orders = resumable(self._orders, frozenset(failed_ids(newest)))
         source_layout = plan.source.layout if isinstance(plan.source, RoomSource) else ""
+        layout = orders.layout or source_layout or "grid"
         return RecorderPlan(
             egress_id=self._egress.id,
             url=admission.url,
@@ -216,21 +221,13 @@ class Capture:
             images=tuple(WantedImages(one.interval_sec, one.width, one.height) for one in outputs.images),
             streams=outputs.streams,
             destinations=orders.destinations,
-            layout=orders.layout or source_layout or "grid",
+            layout=layout,
             paused=orders.paused,
             max_sec=self._time_left(),
-            at_once=await self._may_ask_at_once(),
+            at_once=has_few_tracks and _needs_everybody(plan, layout),
             first_image=self._journal.footage.next_image,
             allow_private_urls=self._studio.allow_private_urls,
         )
-
-    async def _may_ask_at_once(self) -> bool:
-        """Whether nearly all that is in the room will be needed, and is not much."""
-        plan = self._egress.plan
-        match plan.source:
-            case RoomSource(audio_only=False, video_only=False, base_url=""):
-                return await self._studio.door.has_few_tracks(plan.livekit_room)
-        return False
 
     def _time_left(self) -> float:
         if not self._studio.max_sec:
@@ -367,3 +364,11 @@ class Capture:
             if part.started_at:
                 return part.started_at + part.duration_ms * 1_000_000
         return self._books.now()
+
+
+def _needs_everybody(plan: EgressPlan, layout: str) -> bool:
+    """Whether nearly all that is in a small room will be shown and heard."""
+    match plan.source:
+        case RoomSource(audio_only=False, video_only=False, base_url=""):
+            return layout.startswith(_SHOW_EVERYBODY)
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,6 +18,8 @@ from server.ports.rooms import RoomListing
 TOKEN_TTL = timedelta(hours=24)
 # Camera and microphone of nine people, most of whom any layout shows.
 _FEW_TRACKS = 18
+# More than what is gained by it is not worth waiting for.
+_SOON_SEC = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,11 @@ class RoomDoor:
         return Admission("ws" + address.url.removeprefix("http"), token)
 
     async def has_few_tracks(self, livekit_room: str) -> bool:
-        """So few that a recorder may ask for all of them at once. False when LiveKit does not say."""
+        """So few that a recorder may ask for all of them at once. False when LiveKit does not say, or not soon."""
         try:
-            people = await self._rooms.participants(livekit_room)
-        except ServiceError:
+            async with asyncio.timeout(_SOON_SEC):
+                people = await self._rooms.participants(livekit_room)
+        except Exception:  # noqa: BLE001 - a recording does not depend on it
             return False
         return sum(len(one.tracks) for one in people) <= _FEW_TRACKS
 

@@ -246,6 +246,7 @@ class EgressStage:
         surface: Surface = Surface.BAXCLOUD,
         storage: StorageChoice | None = None,
         source: Source | None = None,
+        layout: str = "speaker",
     ) -> Egress:
         path = "recordings/rec_1.mp4"
         plan = EgressPlan(
@@ -264,7 +265,7 @@ class EgressStage:
             file_type="MP4",
             plan=plan,
             request={"type": "room_composite", "body": {}},
-            orders=Orders(layout="speaker", destinations=tuple(destinations)),
+            orders=Orders(layout=layout, destinations=tuple(destinations)),
             secrets=EgressSecrets(storages=(storage,)) if storage else EgressSecrets(),
             egress_id=egress_id,
         )

@@ -134,17 +134,19 @@ class TestCourse:
         }
 
     @pytest.mark.parametrize(
-        ("people", "source", "at_once"),
+        ("people", "source", "layout", "at_once"),
         [
-            (9, RoomSource(), True),
-            (10, RoomSource(), False),
-            (1, RoomSource(audio_only=True), False),
-            (1, RoomSource(base_url="https://example.com"), False),
-            (1, ParticipantSource("person-0"), False),
+            (9, RoomSource(), "grid", True),
+            (10, RoomSource(), "grid", False),
+            (9, RoomSource(), "speaker-dark", True),
+            (1, RoomSource(), "single-speaker", False),
+            (1, RoomSource(audio_only=True), "grid", False),
+            (1, RoomSource(base_url="https://example.com"), "grid", False),
+            (1, ParticipantSource("person-0"), "grid", False),
         ],
     )
     async def test_a_small_room_is_asked_for_all_at_once(
-        self, stage: EgressStage, people: int, source: Source, *, at_once: bool
+        self, stage: EgressStage, people: int, source: Source, layout: str, *, at_once: bool
     ) -> None:
         """Issue section 6: the first frame within half a second; only what is shown of a large one."""
         tracks = (Track("TR_v", "VIDEO", "CAMERA"), Track("TR_a", "AUDIO", "MICROPHONE"))
@@ -160,7 +162,7 @@ class TestCourse:
             )
             for number in range(people)
         )
-        await stage.claim(await stage.start(source=source))
+        await stage.claim(await stage.start(source=source, layout=layout))
         assert (await stage.recorders.number(0)).plan.at_once is at_once
 
     async def test_stopped_before_any_media_it_is_aborted(self, stage: EgressStage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -11,13 +12,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from adapters.recorder.fork import Forked
 from adapters.recorder.process import Recorder, RecorderPool
 from server.domain.egress_sources import WebSource
 from server.egress.segments import until_written
-from server.ports.recorder import ORPHANED_SEC, Active, Broke, Ended, Finish, NewOrders, RecorderDied
+from server.ports.recorder import ORPHANED_SEC, Active, Broke, Ended, Finish, Joined, NewOrders, RecorderDied
 from tests.conftest import Eventually
+from tests.descriptors import descriptors
 from tests.integration.recorder.stage import Footage, plan_for, recording
 from tests.people import People, Person
 from tests.servers.livekit import LiveKitServer
@@ -175,6 +178,34 @@ async def test_nothing_of_the_servers_secrets_is_in_its_environment(
     assert b"PATH=" in environment
     assert b"BAX_FFMPEG=/opt/ffmpeg" in environment
     await pool.aclose()
+
+
+def test_nothing_stays_open_on_the_servers_event_loop(
+    livekit: LiveKitServer, room: str, tmp_path: Path
+) -> None:
+    """uvloop closes a pipe that has ended only when it is told to, and the server runs for months."""
+
+    async def record(pool: RecorderPool, part: int) -> None:
+        async with recording(pool, plan_for(livekit, room, tmp_path, part=part)) as run:
+            await run.hears(Joined)
+        await run.recorder._process.last_words()
+
+    async def main() -> list[int]:
+        pool = RecorderPool()
+        counts = []
+        for part in range(4):
+            await record(pool, part)
+            counts.append(len(descriptors()))
+        await pool.aclose()
+        return counts
+
+    gc.disable()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            counts = runner.run(main())
+    finally:
+        gc.enable()
+    assert counts[-1] <= counts[0], counts
 
 
 async def test_a_killed_one_is_told_of(

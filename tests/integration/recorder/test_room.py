@@ -30,6 +30,9 @@ class Viewer:
     def _changed(self) -> None:
         self.room.want(*self._wanted)
 
+    def subscribed(self) -> set[str]:
+        return {one.sid for one in self.room._publications() if one.track is not None}
+
     def pictures(self, sid: str) -> Pictures:
         feed = self.room.feeds.get(sid)
         return feed.pictures if feed is not None and feed.pictures is not None else Pictures()
@@ -68,6 +71,7 @@ async def test_what_is_not_shown_is_not_sent(
     await viewer.room.join()
     viewer.want({ann["video"]: (320, 180)}, {bob["audio"]})
     await eventually(lambda: viewer.room.feeds.keys() == {ann["video"], bob["audio"]})
+    await eventually(lambda: viewer.subscribed() == {ann["video"], bob["audio"]})
     pictures = viewer.pictures(ann["video"])
     await eventually(lambda: pictures.arrived > 5)
     viewer.want({}, {bob["audio"]})
