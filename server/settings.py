@@ -154,7 +154,7 @@ class Settings(BaseSettings):
         description="How long running jobs may go on after SIGTERM before they are handed over, seconds.",
     )
     lease_sec: Seconds = Field(
-        15, description="A worker not heard from for this long loses its jobs, seconds."
+        6, description="A worker not heard from for this long loses its jobs, seconds."
     )
 
     # --- safety

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tests.servers.livekit import LiveKitServer
 
 _ANSWER_SEC = 20.0
+SHARE_AHEAD = 20_000
+"""So far ahead of their camera's are the numbers on somebody's shared screen."""
 _COLOURS = [(60, 160, 110), (70, 100, 170), (80, 90, 90), (65, 170, 150), (75, 128, 80), (85, 110, 100)]
 
 
@@ -38,6 +40,7 @@ class Person:
     """Who joins and what they publish. `source` of the video: `camera` or `screen_share`; `rotation` in degrees.
 
     `humming` sounds all the time, so that they are heard as the speaker; `busy` moves a texture behind the number.
+    `sharing` is a screen share beside the video, of its size and codec.
     """
 
     identity: str
@@ -57,6 +60,7 @@ class Person:
     humming: bool = False
     busy: bool = False
     hidden: bool = False
+    sharing: bool = False
 
 
 class People:
@@ -97,15 +101,15 @@ class People:
             await self._process.wait()
 
     async def join(self, person: Person, room: str) -> dict[str, str]:
-        """Returns the sids of what they publish by now: `{"video": …, "audio": …}`."""
+        """Returns the sids of what they publish by now: `{"video": …, "audio": …, "share": …}`."""
         answer: dict[str, str] = await self._ask(
             do="join", url=self.address.public_url, token=self._token(person, room), person=asdict(person)
         )
         return answer
 
     async def tell(self, identity: str, do: str, **more: Any) -> dict[str, str]:
-        """`do`: `mute`, `unmute`, `unpublish` (with `kind`: `video` or `audio`), `publish` (with fields of `Person` to
-        change; answers sids), `change` (the same, while published), `rename` (`name`), `leave`.
+        """`do`: `mute`, `unmute`, `unpublish` (with `kind`: `video`, `audio` or `share`), `publish` (with fields of
+        `Person` to change; answers sids), `change` (the same, while published), `rename` (`name`), `leave`.
         """
         answer: dict[str, str] = await self._ask(do=do, identity=identity, **more)
         return answer
@@ -151,7 +155,9 @@ class Publisher:
 
     async def publish(self) -> None:
         if self.person.video and "video" not in self.running:
-            await self._publish_video()
+            await self._publish_video("video", self.person.source)
+        if self.person.sharing and "share" not in self.running:
+            await self._publish_video("share", "screen_share", ahead=SHARE_AHEAD)
         if self.person.audio and "audio" not in self.running:
             await self._publish_audio()
 
@@ -165,23 +171,23 @@ class Publisher:
             task.cancel()
         await self.room.disconnect()
 
-    async def _publish_video(self) -> None:
+    async def _publish_video(self, kind: str, shown: str, ahead: int = 0) -> None:
         from livekit import rtc
 
         person = self.person
         source = rtc.VideoSource(person.width, person.height)
-        track = rtc.LocalVideoTrack.create_video_track(f"{person.identity}-{person.source}", source)
+        track = rtc.LocalVideoTrack.create_video_track(f"{person.identity}-{shown}", source)
         # Without a frame rate far above what is sent, libwebrtc leaves frames out.
         encoding = rtc.VideoEncoding(max_framerate=60, max_bitrate=person.kbps * 1000)
         options = rtc.TrackPublishOptions(
-            source=rtc.TrackSource.Value(f"SOURCE_{person.source.replace('_', '').upper()}"),
+            source=rtc.TrackSource.Value(f"SOURCE_{shown.replace('_', '').upper()}"),
             video_codec=rtc.VideoCodec.Value(person.codec.upper()),
             video_encoding=encoding,
             simulcast=person.simulcast,
         )
         publication = await self.room.local_participant.publish_track(track, options)
-        self.sids["video"], self.tracks["video"] = publication.sid, track
-        self.running["video"] = asyncio.create_task(self._show(source))
+        self.sids[kind], self.tracks[kind] = publication.sid, track
+        self.running[kind] = asyncio.create_task(self._show(source, ahead))
 
     async def _publish_audio(self) -> None:
         from livekit import rtc
@@ -194,7 +200,7 @@ class Publisher:
         self.sids["audio"], self.tracks["audio"] = publication.sid, track
         self.running["audio"] = asyncio.create_task(self._sound(source))
 
-    async def _show(self, source: rtc.VideoSource) -> None:
+    async def _show(self, source: rtc.VideoSource, ahead: int) -> None:
         from livekit import rtc
 
         painter: Painter | None = None
@@ -205,7 +211,7 @@ class Publisher:
                 colour = _COLOURS[sum(person.identity.encode()) % len(_COLOURS)]
                 painter = Painter(person.width, person.height, colour, busy=person.busy)
             shows = number / person.fps
-            data = painter.paint((number - self.origin * person.fps) % CYCLE, shows)
+            data = painter.paint((number - self.origin * person.fps + ahead) % CYCLE, shows)
             frame = rtc.VideoFrame(person.width, person.height, rtc.VideoBufferType.I420, data)
             await _until(shows)
             source.capture_frame(frame, rotation=person.rotation // 90)  # type: ignore[arg-type]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,15 +22,20 @@ _POLL_SEC = 0.5
 _BLOCK_BYTES = 1 << 20
 _DOWNLOAD_TIMEOUT_SEC = 60
 _RUNNING = "STARTED"
+_PATIENCE_SEC = 60.0
+_FILE_TYPES = ("MP4", "OGG", "WEBM")
 
 
 def record(
     room: Annotated[str, typer.Argument(help="The room's name.")],
     layout: Annotated[str | None, typer.Option(help="grid, speaker, pip or default. [default]")] = None,
     quality: Annotated[str | None, typer.Option(help="480p, 720p, 1080p or 4k. [720p]")] = None,
-    file_type: Annotated[str | None, typer.Option("--type", help="MP4, OGG or WEBM. [MP4]")] = None,
+    file_type: Annotated[
+        str | None, typer.Option("--type", help="MP4, OGG or WEBM. [what -o ends in, else MP4]")
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Also download the file, to here.")
+        Path | None,
+        typer.Option("-o", "--output", help="Also download the file, to here: .mp4, .ogg or .webm."),
     ] = None,
     urls: Annotated[
         list[str] | None, typer.Option("--stream", help="Also stream to this rtmp(s):// address; repeatable.")
@@ -50,6 +55,8 @@ def record(
 
     if no_file and (output or not urls):
         raise typer.BadParameter("needs --stream, and leaves nothing for -o", param_hint="--no-file")
+    if output is not None:
+        file_type = file_type_of(output, file_type)
     request = pb.StartEgressRequest(
         room_name=room,
         mode="stream" if no_file else "both" if urls else "record",
@@ -68,6 +75,63 @@ def record(
         raise Failed(f"egress {egress['id']} failed: {why} ({egress.get('errorCode', '')})")
 
 
+def file_type_of(output: Path, wanted: str | None) -> str:
+    """The `file.fileType` that `output` ends in, in any case.
+
+    Raise typer.BadParameter, naming the option, for a suffix that is none, and for one that is not the `wanted` type.
+    """
+    found = output.suffix[1:].upper()
+    if found not in _FILE_TYPES:
+        known = ", ".join(f".{name.lower()}" for name in _FILE_TYPES)
+        raise typer.BadParameter(f"{output.name} must end in one of {known}", param_hint="-o")
+    if wanted is not None and wanted.upper() != found:
+        raise typer.BadParameter(f"{wanted} is not what -o ends in ({output.suffix})", param_hint="--type")
+    return found
+
+
+async def answered(
+    ask: Callable[[], Awaitable[dict[str, Any]]],
+    *,
+    patience_sec: float = _PATIENCE_SEC,
+    pause_sec: float = _POLL_SEC,
+) -> dict[str, Any]:
+    """What `ask` gives, asked again while nobody answers: the egress does not need the server that is asked.
+
+    Raise Refused at once for what the server does refuse, Failed when `patience_sec` after the first failure there is
+    still no answer.
+    """
+    from server.cli.api import Refused
+
+    deadline: float | None = None
+    while True:
+        try:
+            return await ask()
+        except Failed as failed:
+            if isinstance(failed, Refused) and failed.code != "UNAVAILABLE":
+                raise
+            now = time.monotonic()
+            deadline = now + patience_sec if deadline is None else deadline
+            if now >= deadline:
+                raise
+        await asyncio.sleep(pause_sec)
+
+
+@contextmanager
+def _egress_named(egress_id: str) -> Iterator[None]:
+    """Whoever loses sight of an egress is told its id and how to go on, also after a second Ctrl-C."""
+    from server.cli.connection import server_url
+
+    path = f"{server_url() or ''}/v1/egress/{egress_id}"
+    how = f"egress {egress_id} may go on: `GET {path}` shows it and its file, `POST {path}/stop` stops it"
+    try:
+        yield
+    except asyncio.CancelledError:
+        note(how)
+        raise
+    except Failed as failed:
+        raise Failed(f"{failed}\n{how}") from failed
+
+
 async def _record(
     request: pb.StartEgressRequest, output: Path | None, seconds: float | None
 ) -> dict[str, Any]:
@@ -77,15 +141,17 @@ async def _record(
     async with open_api(None) as api, _interrupted() as interrupted:
         egress = await api.call("EgressService/StartEgress", request)
         egress_id = egress["id"]
-        egress = await _watch(api, egress_id, interrupted, seconds)
-        if egress["status"] == _RUNNING:
-            stop = pb.StopEgressRequest(egress_id=egress_id)
-            egress = await api.call("EgressService/StopEgress", stop)
-        while egress["status"] == _RUNNING:
-            await asyncio.sleep(_POLL_SEC)
-            egress = await _get(api, egress_id)
-        if output is not None and egress["status"] == "COMPLETED":
-            await _download(api, egress["recordingId"], output)
+        with _egress_named(egress_id):
+            egress = await _watch(api, egress_id, interrupted, seconds)
+            if egress["status"] == _RUNNING:
+                stop = pb.StopEgressRequest(egress_id=egress_id)
+                # Asked twice it answers the same.
+                egress = await answered(lambda: api.call("EgressService/StopEgress", stop))
+            while egress["status"] == _RUNNING:
+                await asyncio.sleep(_POLL_SEC)
+                egress = await _get(api, egress_id)
+            if output is not None and egress["status"] == "COMPLETED":
+                await _download(api, egress["recordingId"], output)
         return egress
 
 
@@ -125,15 +191,15 @@ def _line(egress: Mapping[str, Any]) -> str:
 async def _get(api: Api, egress_id: str) -> dict[str, Any]:
     from generated.baxcloud.v1 import egress_pb2 as pb
 
-    return await api.call("EgressService/GetEgress", pb.GetEgressRequest(egress_id=egress_id))
+    request = pb.GetEgressRequest(egress_id=egress_id)
+    return await answered(lambda: api.call("EgressService/GetEgress", request))
 
 
 async def _download(api: Api, recording_id: str, output: Path) -> None:
     from generated.baxcloud.v1 import egress_pb2 as pb
 
-    address = await api.call(
-        "EgressService/GetRecordingDownloadUrl", pb.GetRecordingDownloadUrlRequest(recording_id=recording_id)
-    )
+    request = pb.GetRecordingDownloadUrlRequest(recording_id=recording_id)
+    address = await answered(lambda: api.call("EgressService/GetRecordingDownloadUrl", request))
     await asyncio.to_thread(_fetch, address["downloadUrl"], output)
 
 
@@ -162,7 +228,6 @@ async def _interrupted() -> AsyncIterator[asyncio.Event]:
 
     def on_interrupt() -> None:
         if event.is_set():
-            note("the egress goes on; stop it with `POST /v1/egress/<id>/stop`")
             raise KeyboardInterrupt
         event.set()
 

@@ -136,7 +136,9 @@ async def _result(answer: aiohttp.ClientResponse) -> dict[str, Any]:
 def _refusal(tree: Any, status: int) -> Refused:
     error = tree.get("error") if isinstance(tree, dict) else None
     if not isinstance(error, dict):
-        return Refused("UNKNOWN", f"the server answered {status}; is BAX_URL a BaxCloud server?")
+        # What a proxy says while the server behind it restarts.
+        code = "UNAVAILABLE" if status in (502, 503, 504) else "UNKNOWN"
+        return Refused(code, f"the server answered {status}; is BAX_URL a BaxCloud server?")
     return Refused(str(error.get("code", "")), str(error.get("message", "")))
 
 

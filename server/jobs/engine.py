@@ -58,7 +58,7 @@ class EngineOptions:
     typical_weight: Mapping[str, float] = field(default_factory=dict)
     offered: tuple[str, ...] = ()
     endless: tuple[str, ...] = ()
-    lease_sec: float = 15.0
+    lease_sec: float = 6.0
     look_sec: float = 2.0
     stop_grace_sec: float = 10.0
     rescue_local: bool = True

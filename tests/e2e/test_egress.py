@@ -272,6 +272,18 @@ async def test_it_ends_with_the_room(stage: Stage) -> None:
     assert done["durationSec"] >= 1
 
 
+async def test_it_ends_when_everybody_has_left_for_a_while(stage: Stage) -> None:
+    """Issue section 4: for the room's own `emptyTimeout`; the recorder is nobody who stays."""
+    await stage.call("POST", "/v1/rooms", {"name": stage.room, "emptyTimeout": 1})
+    await stage.join(_ANN)
+    egress = await stage.start(mode="record", quality="480p")
+    await stage.recorded(egress["id"], 2)
+    await stage.people.tell(_ANN.identity, "leave")
+    done = await stage.ended(egress["id"])
+    assert done["status"] == "COMPLETED", done
+    assert done["durationSec"] >= 2
+
+
 async def test_stopped_before_anything_was_recorded(stage: Stage) -> None:
     """Design section 13: FAILED with EGRESS_ABORTED, or a file that is whole, but never stuck."""
     await stage.join(_ANN)

@@ -150,6 +150,8 @@ class Stream:
                 packet = self._next()
                 if packet is None:
                     link.keep()
+                    # A pause, in which a server may hang up: that it got nothing is no fault of its own.
+                    self._progress_at = time.monotonic()
                     continue
                 link.send(packet)
                 sent, now = link.delivered(), time.monotonic()

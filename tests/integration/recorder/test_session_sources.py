@@ -18,10 +18,11 @@ from server.domain.egress_sources import (
     RoomSource,
     TrackCompositeSource,
 )
+from server.domain.layout import Rect, StageTrack, arrange
 from server.ports.recorder import Active, Broke, Ended, Finish, FromRecorder, Joined, RecorderPlan, TrackSeen
 from tests.conftest import Eventually
 from tests.integration.recorder.stage import Footage, drawn_now, plan_for, recording, until_recorded
-from tests.people import People, Person
+from tests.people import SHARE_AHEAD, People, Person
 from tests.servers.livekit import LiveKitServer
 from tests.servers.websocket import listening_ear
 
@@ -101,6 +102,43 @@ async def test_one_participant_through_mute_and_republish(
     changes = [now for before, now in itertools.pairwise(shown) if before != now]
     assert changes[:3] == [False, True, False]
     assert True in changes[3:]
+
+
+async def test_a_screen_share_beside_a_camera(
+    livekit: LiveKitServer, people: People, pool: RecorderPool, room: str, tmp_path: Path
+) -> None:
+    """EG-14, EG-02: on a grid it has the stage while it is there; of a participant, it alone can be recorded."""
+    ann = await people.join(Person("ann", sharing=True), room)
+    await people.join(Person("bob", audio=False), room)
+    cameras = [StageTrack(who, who, who, "camera", 320, 180) for who in ("ann", "bob")]
+    share = StageTrack("share", "ann", "ann", "screen_share", 320, 180)
+    stage = arrange("grid", [share, *cameras], None, 640, 360)[0].rect
+    # There it is shown whole, in the middle.
+    width = stage.height * 16 // 9
+    shared = Rect(stage.x + (stage.width - width) // 2, stage.y, width, stage.height)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    source = ParticipantSource("ann", screen_share=True)
+    async with (
+        recording(pool, plan_for(livekit, room, tmp_path)) as everybody,
+        recording(pool, plan_for(livekit, room, alone, source)) as one,
+    ):
+        ahead = drawn_now(people) + SHARE_AHEAD
+        await until_recorded(tmp_path / "part-000.mp4", lambda so_far: so_far.shows(ahead, shared))
+        await until_recorded(alone / "part-000.mp4", lambda so_far: so_far.shows(ahead))
+        await people.tell("ann", "unpublish", kind="share")
+        since = drawn_now(people)
+        places = [tile.rect for tile in arrange("grid", cameras, None, 640, 360)]
+        await until_recorded(
+            tmp_path / "part-000.mp4", lambda so_far: all(so_far.shows(since, place) for place in places)
+        )
+        await until_recorded(alone / "part-000.mp4", lambda so_far: so_far.shows_nobody())
+        for run in (everybody, one):
+            await run.recorder.send(Finish())
+            assert (await run.hears(Ended)).media
+    assert {seen.sid for seen in one.all(TrackSeen)} == {ann["share"]}
+    numbers = Footage.read(alone / "part-000.mp4").numbers()
+    assert all(number >= SHARE_AHEAD for number in numbers if number is not None)
 
 
 async def test_two_tracks_until_both_ended(

@@ -162,6 +162,43 @@ async def test_a_server_that_dies_and_returns_gets_the_stream_again(
     assert Look.at(tmp_path / "part-000.mp4").numbers == list(range(feed.frames))
 
 
+async def test_a_server_that_hangs_up_in_a_pause_gets_the_stream_again(
+    tmp_path: Path,
+    server: RtmpServer,
+    reports: Reports,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Issue section 4: a pause that is cut out sends nothing, however long; that is no fault of the destination's."""
+    monkeypatch.setattr(streams_module, "GIVE_UP_SEC", 3.0)
+    wanted = (Destination("a", server.url("a")),)
+    program = Program(plan_into(tmp_path, streams="rtmp", destinations=wanted), reports)
+    resumed = threading.Event()
+
+    def pause() -> None:
+        resumed.wait()
+
+    with LiveFeed(program) as feed:
+        await eventually(lambda: reports.states("a") == ["active"])
+        start = feed.frames
+        await eventually(lambda: feed.frames > start + 100)
+        feed.call(pause)
+        try:
+            paused = time.monotonic()
+            await eventually(lambda: time.monotonic() > paused + 4.0)
+            server.kill()
+            await eventually(lambda: "reconnecting" in reports.states("a"))
+            server.start()
+            await eventually(lambda: reports.states("a")[-1] == "active")
+        finally:
+            resumed.set()
+        start = feed.frames
+        await eventually(lambda: feed.frames > start + 150)
+    await all_is_written(eventually, server)
+    assert reports.states("a")[-1] == "finished"
+    assert len(Look.at(server.recorded("a")[-1]).numbers) >= 50
+
+
 async def test_a_stalled_server_is_left_and_holds_up_nobody(
     tmp_path: Path,
     server: RtmpServer,
