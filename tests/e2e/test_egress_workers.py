@@ -93,7 +93,7 @@ class Hosts:
 
     async def writes(self, rect: Rect | None) -> None:
         """Once the newest part shows in `rect` somebody as they are from now on."""
-        parts = sorted(self.stage.server.data_dir.rglob("part-*.mp4"))
+        parts = sorted(self.stage.server.data_dir.glob("egress/*/part-*.mp4"))
         await until_recorded(parts[-1], partial(Footage.shows, since=drawn_now(self.stage.people), rect=rect))
 
     async def goes_on(self, egress_id: str, seconds: float) -> float:

@@ -70,7 +70,7 @@ class Hall:
         return await self.reaches(info.egress_id, pb.EGRESS_COMPLETE)
 
     def object(self, name: str) -> bytes:
-        (found,) = self.folder.rglob(name)
+        (found,) = (self.folder / "objects").rglob(name)
         return found.read_bytes()
 
 

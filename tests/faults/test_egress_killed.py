@@ -266,7 +266,7 @@ def _check_segments(played: Played, gap: dict[str, Any], reason: str) -> None:
 
 def _written(server: BaxServer) -> float:
     """When the recorder wrote the last time, seconds since 1970."""
-    return max(part.stat().st_mtime for part in server.data_dir.rglob("part-*.mp4"))
+    return max(part.stat().st_mtime for part in server.data_dir.glob("egress/*/part-*.mp4"))
 
 
 async def test_recorders_of_a_worker_that_hung_end_with_it(
