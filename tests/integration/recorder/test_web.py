@@ -8,10 +8,12 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -19,7 +21,7 @@ from starlette.routing import Route
 
 from adapters.recorder.web import record_page
 from adapters.web.programs import missing_programs
-from server.domain.egress import AudioEncoding, Encoding, VideoEncoding
+from server.domain.egress import AudioEncoding, Destination, Encoding, VideoEncoding
 from server.domain.egress_sources import RoomSource, Source, WebSource
 from server.ports.recorder import (
     Active,
@@ -31,9 +33,11 @@ from server.ports.recorder import (
     NewOrders,
     RecorderPlan,
     ToRecorder,
+    WantedImages,
 )
 from tests.conftest import Eventually
 from tests.servers.http import bound_socket, serving
+from tests.servers.rtmp import rtmp_server
 
 pytestmark = pytest.mark.skipif(
     bool(missing_programs()), reason=f"web egress needs {' '.join(missing_programs())}: apt-get install them"
@@ -89,7 +93,7 @@ class Session:
 
     @contextlib.asynccontextmanager
     async def recording(
-        self, source: Source, *, private: bool = True, layout: str = "grid"
+        self, source: Source, *, private: bool = True, layout: str = "grid", **more: Any
     ) -> AsyncIterator[None]:
         plan = RecorderPlan(
             egress_id="EG_web",
@@ -101,6 +105,7 @@ class Session:
             container="mp4",
             layout=layout,
             allow_private_urls=private,
+            **more,
         )
         async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(record_page(plan, self.orders, self.reports.append))
@@ -140,6 +145,44 @@ async def test_a_page_is_seen_and_heard(site: Site, session: Session, eventually
     # By its strongest tone: a browser on a busy machine leaves clicks.
     strongest = np.abs(np.fft.rfft(loud * np.hanning(len(loud)))).argmax()
     assert strongest * 44100 / len(loud) == pytest.approx(440, abs=3)
+
+
+async def test_a_page_goes_into_every_output_at_once(
+    site: Site, session: Session, eventually: Eventually
+) -> None:
+    """Issue sections 1 and 2: file, segments, images and a stream of one encode."""
+    (session.folder / "rtmp").mkdir()
+    with rtmp_server(session.folder / "rtmp") as server:
+        outputs: dict[str, Any] = {
+            "segment_sec": 2,
+            "images": (WantedImages(1, 320, 180),),
+            "streams": "rtmp",
+            "destinations": (Destination("one", server.url("one")),),
+        }
+        async with session.recording(WebSource(f"{site.url}/page"), **outputs):
+            await eventually(_recorded(session, 5), within=40)
+            session.orders.put_nowait(Finish())
+        await eventually(lambda: not server.publishing())
+        (received,) = server.recorded("one")
+        segments = sorted(session.folder.glob("seg-000-*.ts"))
+        assert len(segments) >= 3
+        assert sum(_reds(path) for path in segments) == _reds(session.folder / "part-000.mp4")
+        assert _reds(session.folder / "part-000.mp4") == end_frames(session)
+        assert _reds(received) >= 60
+    images = sorted(session.folder.glob("image-*.jpeg"))
+    assert len(images) >= 5
+    for path in images:
+        with Image.open(path) as image:
+            assert image.size == (320, 180)
+            assert np.allclose(np.asarray(image.convert("RGB"))[90, 160], (200, 40, 40), atol=12)
+
+
+def _reds(path: Path) -> int:
+    """How many pictures of the page it has; all must be."""
+    with av.open(str(path)) as file:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    assert all(np.allclose(picture[180, 320], (200, 40, 40), atol=12) for picture in pictures)
+    return len(pictures)
 
 
 def end_frames(session: Session) -> int:
