@@ -23,7 +23,6 @@ _BLOCK_BYTES = 1 << 20
 _DOWNLOAD_TIMEOUT_SEC = 60
 _RUNNING = "STARTED"
 _PATIENCE_SEC = 60.0
-_FILE_TYPES = ("MP4", "OGG", "WEBM")
 
 
 def record(
@@ -80,9 +79,11 @@ def file_type_of(output: Path, wanted: str | None) -> str:
 
     Raise typer.BadParameter, naming the option, for a suffix that is none, and for one that is not the `wanted` type.
     """
+    from server.egress.qualities import FORMATS
+
     found = output.suffix[1:].upper()
-    if found not in _FILE_TYPES:
-        known = ", ".join(f".{name.lower()}" for name in _FILE_TYPES)
+    if found not in FORMATS:
+        known = ", ".join(f".{name.lower()}" for name in sorted(FORMATS))
         raise typer.BadParameter(f"{output.name} must end in one of {known}", param_hint="-o")
     if wanted is not None and wanted.upper() != found:
         raise typer.BadParameter(f"{wanted} is not what -o ends in ({output.suffix})", param_hint="--type")

@@ -43,8 +43,9 @@ _log = logging.getLogger(__name__)
 RECORDER_LOST = "RECORDER_LOST"
 WORKER_LOST = "WORKER_LOST"
 CONNECTION_LOST = "CONNECTION_LOST"
-# Its room was seen when it was accepted; asking again costs time that a start does not have.
+# Layouts in which nobody of a small room is left out; `-light` and `-dark` follow.
 _SHOW_EVERYBODY = ("grid", "speaker", "default")
+# Its room was seen when it was accepted; asking again costs time that a start does not have.
 _FRESH_NS = 5_000_000_000
 
 

@@ -37,9 +37,7 @@ def api_server(tmp_path_factory: pytest.TempPathFactory, livekit: LiveKitServer)
     """The API alone, which may be stopped while the worker beside it records."""
     folder = tmp_path_factory.mktemp("record") / "bax"
     settings = {
-        "livekit_url": livekit.address.url,
-        "livekit_api_key": livekit.address.api_key,
-        "livekit_api_secret": livekit.address.api_secret,
+        **livekit.settings,
         "http_port": str(free_port()),
     }
     with bax_server(folder, "api", **settings) as api, bax_server(folder, "worker", **settings):

@@ -25,12 +25,7 @@ _FULL = (slice(None), slice(None))
 
 @pytest.fixture(scope="module")
 def recording_server(tmp_path_factory: pytest.TempPathFactory, livekit: LiveKitServer) -> Iterator[BaxServer]:
-    settings = {
-        "livekit_url": livekit.address.url,
-        "livekit_api_key": livekit.address.api_key,
-        "livekit_api_secret": livekit.address.api_secret,
-    }
-    with bax_server(tmp_path_factory.mktemp("egress"), **settings) as server:
+    with bax_server(tmp_path_factory.mktemp("egress"), **livekit.settings) as server:
         yield server
 
 

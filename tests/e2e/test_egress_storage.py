@@ -102,9 +102,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory, livekit: LiveKitServer) -> Iterator[BaxServer]:
     settings = {
-        "livekit_url": livekit.address.url,
-        "livekit_api_key": livekit.address.api_key,
-        "livekit_api_secret": livekit.address.api_secret,
+        **livekit.settings,
         "bootstrap_livekit_api_key": KEY,
         "bootstrap_livekit_api_secret": SECRET,
     }

@@ -20,6 +20,7 @@ from tests.conftest import Eventually
 from tests.e2e.recording_stage import Media, Stage
 from tests.integration.recorder.stage import Footage, drawn_now, until_recorded
 from tests.people import People, Person
+from tests.processes import recorders
 from tests.servers.bax import BaxServer, bax_server
 from tests.servers.livekit import LiveKitServer
 from tests.sinks import Sink
@@ -45,25 +46,8 @@ class Worker(BaxServer):
         super().__init__(folder, role="worker", **settings)
         self._name = name
 
-    @property
-    def recorders(self) -> list[int]:
-        """Recorder processes that it has at work."""
-        fork_servers = _children(self.process.pid, "bax-forkserver")
-        return [pid for parent in fork_servers for pid in _children(parent, "bax-recorder")]
-
     def _output(self, kind: str) -> Path:
         return super()._output(f"{self._name}.{kind}")
-
-
-def _children(pid: int, name: str) -> list[int]:
-    """Those that call themselves so; none of a process that is gone."""
-    found = []
-    with contextlib.suppress(FileNotFoundError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            with contextlib.suppress(FileNotFoundError):
-                if Path(f"/proc/{child}/comm").read_text() == f"{name}\n":
-                    found.append(int(child))
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +62,7 @@ class Hosts:
         """The one worker that records, once there is one."""
 
         def only() -> Worker:
-            busy = [worker for worker in self.workers if worker.recorders]
+            busy = [worker for worker in self.workers if recorders(worker.process.pid)]
             assert len(busy) == 1
             return busy[0]
 
@@ -132,9 +116,7 @@ def servers(
 ) -> Iterator[tuple[BaxServer, list[Worker]]]:
     settings = {
         "database_url": database_url,
-        "livekit_url": livekit.address.url,
-        "livekit_api_key": livekit.address.api_key,
-        "livekit_api_secret": livekit.address.api_secret,
+        **livekit.settings,
         "bootstrap_livekit_api_key": _KEY,
         "bootstrap_livekit_api_secret": _SECRET,
         "lease_sec": "3",
@@ -180,7 +162,7 @@ async def test_commands_reach_the_worker_that_records(hosts: Hosts) -> None:
     assert gaps[0]["startMs"] == pytest.approx(paused_at * 1000, abs=100)
     assert file.is_steady()
     assert file.numbers(_FULL)[-3] is not None
-    await hosts.eventually(lambda: not owner.recorders)
+    await hosts.eventually(lambda: not recorders(owner.process.pid))
 
 
 async def test_the_other_worker_goes_on_for_one_that_was_killed(hosts: Hosts) -> None:
@@ -208,4 +190,4 @@ async def test_the_other_worker_goes_on_for_one_that_was_killed(hosts: Hosts) ->
     hole = _hole_sec(file, before - _LOST_SEC, changed_at)
     assert hole == pytest.approx(gaps[0]["durationMs"] / 1000, abs=0.4)
     assert len(stage.events("recording.started")) == 1
-    await hosts.eventually(lambda: not second.recorders)
+    await hosts.eventually(lambda: not recorders(second.process.pid))

@@ -82,9 +82,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def live_server(data_dir: Path, livekit: LiveKitServer) -> Iterator[BaxServer]:
     settings = {
-        "livekit_url": livekit.address.url,
-        "livekit_api_key": livekit.address.api_key,
-        "livekit_api_secret": livekit.address.api_secret,
+        **livekit.settings,
         "bootstrap_livekit_api_key": KEY,
         "bootstrap_livekit_api_secret": SECRET,
     }

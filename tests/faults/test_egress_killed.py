@@ -23,6 +23,7 @@ from tests.conftest import Eventually
 from tests.e2e.recording_stage import Media, Stage
 from tests.marks import CYCLE
 from tests.people import People, Person
+from tests.processes import fork_servers, recorders
 from tests.servers.bax import BaxServer, bax_server
 from tests.servers.livekit import LiveKitServer
 from tests.sinks import Sink
@@ -31,7 +32,6 @@ _ANN = Person("ann", name="Ann", width=320, height=180)
 _FULL = (slice(None), slice(None))
 # Design section 13: what the file may lack of the time before a death.
 _LOST_SEC = 4.0
-_RECORDER = b"adapters.recorder"
 _KEY, _SECRET = "APIkilled", "killed-secret-0123456789abcdefghijkl"
 # Two of them would be more than may be lost.
 _SEGMENT_SEC = 8
@@ -40,9 +40,7 @@ _SEGMENT_SEC = 8
 @pytest.fixture
 def server(tmp_path: Path, livekit: LiveKitServer) -> Iterator[BaxServer]:
     settings = {
-        "livekit_url": livekit.address.url,
-        "livekit_api_key": livekit.address.api_key,
-        "livekit_api_secret": livekit.address.api_secret,
+        **livekit.settings,
         "bootstrap_livekit_api_key": _KEY,
         "bootstrap_livekit_api_secret": _SECRET,
         "lease_sec": "3",
@@ -61,24 +59,6 @@ async def stage(server: BaxServer, livekit: LiveKitServer, eventually: Eventuall
         yield stage
 
 
-def recorders_of(server: BaxServer) -> list[int]:
-    """Recorder processes of this server."""
-    return [pid for parent in fork_servers_of(server) for pid in _children(parent)]
-
-
-def fork_servers_of(server: BaxServer) -> list[int]:
-    return [pid for pid in _children(server.process.pid) if _RECORDER in _arguments(pid)]
-
-
-def _children(pid: int) -> list[int]:
-    """Of its first thread, which is the only one that starts processes."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _arguments(pid: int) -> list[bytes]:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-
-
 def _kill(pids: list[int]) -> None:
     assert pids
     for pid in pids:
@@ -90,9 +70,9 @@ def _kill_worker(server: BaxServer, *, with_recorders: bool) -> None:
     if with_recorders:
         # It cannot replace them, and they cannot end by themselves because it has gone.
         server.process.send_signal(signal.SIGSTOP)
-        recorders = recorders_of(server)
-        _kill(fork_servers_of(server))
-        _kill(recorders)
+        recording = recorders(server.process.pid)
+        _kill(fork_servers(server.process.pid))
+        _kill(recording)
     server.process.kill()
     server.process.wait()
 
@@ -123,7 +103,7 @@ async def test_a_killed_recorder_is_followed_by_another(stage: Stage, server: Ba
     """Issue section 5: kill -9 of the recorder; the egress stays STARTED, the gap is in the manifest."""
     egress = await stage.start(mode="record", quality="480p")
     await stage.recorded(egress["id"], 3)
-    _kill(recorders_of(server))
+    _kill(recorders(server.process.pid))
     await stage.recorded(egress["id"], 5, within=20)
     done, file, gaps = await _finished(stage, egress["id"])
     assert done["id"] == egress["id"]
@@ -275,14 +255,14 @@ async def test_recorders_of_a_worker_that_hung_end_with_it(
     """Issue section 5: nobody has read what they said when it is killed; they finish their files all the same."""
     egress = await stage.start(mode="record", quality="480p")
     await stage.recorded(egress["id"], 2)
-    recorders = recorders_of(server)
-    assert recorders
+    recording = recorders(server.process.pid)
+    assert recording
     server.process.send_signal(signal.SIGSTOP)
     hung = time.time()
     await eventually(lambda: _written(server) > hung + 2)
     server.process.kill()
     server.process.wait()
-    await eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in recorders))
+    await eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in recording))
     server.start()
     await stage.recorded(egress["id"], 6, within=30)
     _, file, gaps = await _finished(stage, egress["id"])
@@ -294,7 +274,7 @@ async def test_segments_alone_lose_no_more_than_a_file(stage: Stage, server: Bax
     egress_id = await _segments_only(stage)
     await stage.recorded(egress_id, 6)
     killed = time.time()
-    _kill(recorders_of(server))
+    _kill(recorders(server.process.pid))
     await stage.recorded(egress_id, 7, within=20)
     await stage.stop(egress_id)
     played, gap = await _played(stage, egress_id), await _gap(stage, egress_id)

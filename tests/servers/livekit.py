@@ -50,6 +50,15 @@ class LiveKitServer:
         self._spawner = ThreadPoolExecutor(1, thread_name_prefix="livekit")
 
     @property
+    def settings(self) -> dict[str, str]:
+        """How a server of ours is told to use it (`bax_server`)."""
+        return {
+            "livekit_url": self.address.url,
+            "livekit_api_key": self.address.api_key,
+            "livekit_api_secret": self.address.api_secret,
+        }
+
+    @property
     def process(self) -> subprocess.Popen[bytes]:
         assert self._process is not None
         return self._process

@@ -29,12 +29,7 @@ RULES = "/v1/egress/auto-egress"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, livekit: LiveKitServer) -> Iterator[BaxServer]:
-    settings = {
-        "livekit_url": livekit.address.url,
-        "livekit_api_key": livekit.address.api_key,
-        "livekit_api_secret": livekit.address.api_secret,
-    }
-    with bax_server(tmp_path_factory.mktemp("service"), **settings) as server:
+    with bax_server(tmp_path_factory.mktemp("service"), **livekit.settings) as server:
         yield server
 
 

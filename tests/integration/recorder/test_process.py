@@ -23,6 +23,7 @@ from tests.conftest import Eventually
 from tests.descriptors import descriptors
 from tests.integration.recorder.stage import Footage, plan_for, recording
 from tests.people import People, Person
+from tests.processes import children, fork_servers
 from tests.servers.livekit import LiveKitServer
 
 
@@ -48,7 +49,7 @@ async def test_all_are_forked_from_one_that_has_imported_everything(
         recording(pool, plan_for(livekit, room, tmp_path, part=1)) as second,
     ):
         pids = {first.recorder.pid, second.recorder.pid}
-        (server,) = fork_servers()
+        (server,) = fork_servers(os.getpid())
         assert {parent_of(pid) for pid in pids} == {server}
         assert {os.getpgid(pid) for pid in pids} == pids
         # No other would live on in what is forked.
@@ -63,11 +64,11 @@ async def test_recordings_outlive_the_fork_server(
     pool = RecorderPool()
     async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
         await run.recorded(1.0)
-        (before,) = fork_servers()
+        (before,) = fork_servers(os.getpid())
         os.kill(before, signal.SIGKILL)
         async with recording(pool, plan_for(livekit, room, tmp_path, part=1)) as after:
             await after.recorded(1.0)
-            assert fork_servers() != [before]
+            assert fork_servers(os.getpid()) != [before]
             await run.goes_on(30)
             os.kill(run.recorder.pid, signal.SIGKILL)
             await eventually(lambda: run.death)
@@ -75,7 +76,7 @@ async def test_recordings_outlive_the_fork_server(
             await after.recorder.send(Finish())
             assert (await after.hears(Ended)).media
     await pool.aclose()
-    assert not fork_servers()
+    assert not fork_servers(os.getpid())
 
 
 async def test_a_fork_server_that_dies_every_time_is_told_of(
@@ -83,8 +84,8 @@ async def test_a_fork_server_that_dies_every_time_is_told_of(
 ) -> None:
     starting = asyncio.create_task(pool.start(plan_for(livekit, room, tmp_path)))
     for _ in range(2):
-        await eventually(fork_servers)
-        (victim,) = fork_servers()
+        await eventually(lambda: fork_servers(os.getpid()))
+        (victim,) = fork_servers(os.getpid())
         os.kill(victim, signal.SIGKILL)
         await eventually(partial(gone_from_here, victim))
     with pytest.raises(RecorderDied, match="the fork server ended"):
@@ -99,12 +100,12 @@ async def test_a_killed_one_is_told_of_when_nobody_reaps_it(
     """The fork server stands still; whoever waits for the recorder does not."""
     pool = RecorderPool()
     async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
-        (server,) = fork_servers()
+        (server,) = fork_servers(os.getpid())
         os.kill(server, signal.SIGSTOP)
         os.kill(run.recorder.pid, signal.SIGKILL)
         await eventually(lambda: run.death)
     await pool.aclose()
-    assert not fork_servers()
+    assert not fork_servers(os.getpid())
 
 
 async def test_none_is_started_after_the_pool_was_closed(
@@ -112,11 +113,11 @@ async def test_none_is_started_after_the_pool_was_closed(
 ) -> None:
     pool = RecorderPool()
     starting = asyncio.create_task(pool.start(plan_for(livekit, room, tmp_path)))
-    await eventually(fork_servers)
+    await eventually(lambda: fork_servers(os.getpid()))
     await pool.aclose()
     with pytest.raises(RecorderDied, match="no recorder is needed"):
         await starting
-    assert not fork_servers()
+    assert not fork_servers(os.getpid())
 
 
 async def test_one_whose_start_is_given_up_does_not_stay(
@@ -125,36 +126,19 @@ async def test_one_whose_start_is_given_up_does_not_stay(
     """A job may be taken away while its recorder still comes up."""
     pool = RecorderPool()
     starting = asyncio.create_task(pool.start(plan_for(livekit, room, tmp_path)))
-    await eventually(fork_servers)
+    await eventually(lambda: fork_servers(os.getpid()))
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
-    (server,) = fork_servers()
+    (server,) = fork_servers(os.getpid())
     # The next one is forked after it.
     async with recording(pool, plan_for(livekit, room, tmp_path)) as run:
         await eventually(lambda: children(server) == [run.recorder.pid])
     await pool.aclose()
-    assert not fork_servers()
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def fork_servers() -> list[int]:
-    """Those of this process."""
-    return [pid for pid in children(os.getpid()) if b"adapters.recorder" in command_line(pid)]
+    assert not fork_servers(os.getpid())
 
 
 def gone_from_here(pid: int) -> bool:
-    return pid not in fork_servers()
-
-
-def command_line(pid: int) -> bytes:
-    """Empty when it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+    return pid not in fork_servers(os.getpid())
 
 
 def parent_of(pid: int) -> int:
